@@ -1,0 +1,1 @@
+"""The node: store, ledger, models, training, personalization and serving."""

@@ -1,0 +1,122 @@
+"""Histories, the unit of privacy, and the protocol through which training sees them."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloister_shared.curriculum import Curriculum, Item
+from cloister_shared.errors import DataError
+from cloister_shared.privacy.ledger_format import Role
+
+Purpose = Literal["serve", "train", "evaluate", "experiment", "audit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One graded answer as an LMS tells it; ids are the LMS's and the curriculum's.
+
+    ``skills`` empty means the skills that the curriculum gives the item. ``when`` is in seconds
+    since 1970 (UTC), or only a position where the source has no clock; ``key`` tells two answers
+    apart that are otherwise equal, and is the same when the same file is read again.
+    """
+
+    learner: str
+    item: str
+    correct: bool
+    when: float
+    key: str
+    skills: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """All n interactions of one learner, in order.
+
+    ``items`` (n,) int32 item positions; ``skills`` (n, m) int32 skill positions padded with -1;
+    ``correct`` (n,) float32 of 0 and 1; ``when`` (n,) float64 seconds.
+    """
+
+    items: NDArray[np.int32]
+    skills: NDArray[np.int32]
+    correct: NDArray[np.float32]
+    when: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, part: slice) -> "History":
+        return History(self.items[part], self.skills[part], self.correct[part], self.when[part])
+
+    @classmethod
+    def from_interactions(
+        cls, interactions: Iterable[Interaction], curriculum: Curriculum
+    ) -> "History":
+        """Look ids up in the curriculum; an unknown item or skill is a ``DataError``."""
+        rows = list(interactions)
+        skills = [row.skills or _item_of(curriculum, row.item).skills for row in rows]
+        table = np.full((len(rows), max(map(len, skills), default=1)), -1, dtype=np.int32)
+        for position, names in enumerate(skills):
+            table[position, : len(names)] = [_skill_position(curriculum, name) for name in names]
+        return cls(
+            items=np.array([_item_position(curriculum, row.item) for row in rows], dtype=np.int32),
+            skills=table,
+            correct=np.array([row.correct for row in rows], dtype=np.float32),
+            when=np.array([row.when for row in rows], dtype=np.float64),
+        )
+
+
+class HistorySource(Protocol):
+    """Where training and evaluation get histories: the node's store, or memory."""
+
+    def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
+        """Keys of those eligible for ``purpose``, in a stable order.
+
+        ``train`` gives learners of the train role, ``evaluate`` of the evaluation role;
+        ``cohorts`` None means all.
+        """
+
+    def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
+        """Histories of ``learners``, in that order; one may be empty."""
+
+
+@dataclass(frozen=True)
+class MemoryHistorySource:
+    """A source in memory, for simulations and tests; each learner's role is given."""
+
+    histories: Mapping[str, History]
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    cohorts: Mapping[str, str] = field(default_factory=dict)
+
+    def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
+        """Learners whose role fits; the default role is train, the default cohort ``all``."""
+        wanted: dict[str, Role] = {"train": "train", "evaluate": "evaluation"}
+        role = wanted.get(purpose)
+        return [
+            learner
+            for learner in self.histories
+            if role in (None, self.roles.get(learner, "train"))
+            and (cohorts is None or self.cohorts.get(learner, "all") in cohorts)
+        ]
+
+    def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
+        """Histories as they were given."""
+        return [self.histories[learner] for learner in learners]
+
+
+def _item_of(curriculum: Curriculum, item: str) -> Item:
+    return curriculum.items[_item_position(curriculum, item)]
+
+
+def _item_position(curriculum: Curriculum, item: str) -> int:
+    if item not in curriculum.item_index:
+        raise DataError(f"item {item!r} is not in the curriculum {curriculum.name!r}")
+    return curriculum.item_index[item]
+
+
+def _skill_position(curriculum: Curriculum, skill: str) -> int:
+    if skill not in curriculum.skill_index:
+        raise DataError(f"skill {skill!r} is not in the curriculum {curriculum.name!r}")
+    return curriculum.skill_index[skill]

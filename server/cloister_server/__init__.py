@@ -1,0 +1,1 @@
+"""The coordinator: rounds, validating aggregation, server optimizers, checkpoints."""

@@ -1,0 +1,3 @@
+"""What coordinator and nodes must agree on; imports neither torch nor flwr."""
+
+__version__ = "0.1.0"

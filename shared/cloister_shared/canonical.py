@@ -1,0 +1,18 @@
+"""One byte representation of a JSON document, so that digests mean the same everywhere."""
+
+import hashlib
+import json
+from typing import Any
+
+
+def canonical_json(document: Any) -> bytes:
+    """UTF-8 JSON with sorted keys and no white space; NaN and infinities raise ``ValueError``."""
+    text = json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()
+
+
+def digest(document: Any) -> str:
+    """SHA-256 of the canonical JSON, as 64 hex digits."""
+    return hashlib.sha256(canonical_json(document)).hexdigest()

@@ -1,0 +1,44 @@
+"""The one command, ``cloister``: sub-commands come from the packages that are installed."""
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+from cloister_shared import __version__
+from cloister_shared.errors import INTERRUPTED_EXIT_CODE, CloisterError
+from cloister_shared.registry import Registry
+
+COMMANDS: Registry[typer.Typer] = Registry("cloister.commands")
+
+EXIT_CODES = """Exit codes: 0 done · 1 defect of ours · 2 wrong usage · 3 bad config · 4 bad data ·
+5 budget exceeded · 6 run failed · 7 ledger broken · 8 refused by policy · 9 bad message ·
+10 service failed · 130 interrupted (run again to resume)."""
+
+
+def build_app() -> typer.Typer:
+    """The command with every contributed sub-command."""
+    app = typer.Typer(help=f"Cloister {__version__}. {EXIT_CODES}", no_args_is_help=True)
+    for name in COMMANDS:
+        command = COMMANDS.get(name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def main() -> None:
+    """Run a sub-command; a known error ends with one sentence and its documented exit code."""
+    # A privacy product phones nobody; Flower reads these when it is imported.
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    try:
+        build_app()(standalone_mode=True)
+    except CloisterError as error:
+        Console(stderr=True).print(f"cloister: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("cloister: interrupted; run the same command again to resume")
+        sys.exit(INTERRUPTED_EXIT_CODE)

@@ -1,0 +1,124 @@
+"""Messages as bytes: a validated header and float32 arrays in one safetensors document.
+
+No pickle anywhere. The header is padded so that messages of one kind and run have one length.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from cloister_shared.errors import MessageError
+from cloister_shared.frozen import Frozen, describe
+from cloister_shared.model_specs import Weights
+from cloister_shared.plan import Plan
+
+HEADER_BLOCK = 4096
+HEADER_KEY = "cloister"
+
+
+class TrainRequest(Frozen):
+    """Coordinator → node: do round ``round`` of ``plan``; arrays are the current weights."""
+
+    type: Literal["train_request"] = "train_request"
+    plan: Plan
+    round: int = Field(ge=1)
+
+
+class Contribution(Frozen):
+    """Node → coordinator: arrays are weight deltas, differentially private by themselves."""
+
+    type: Literal["contribution"] = "contribution"
+    plan: str
+    round: int = Field(ge=1)
+    node: str
+
+
+class Refusal(Frozen):
+    """Node → coordinator: no contribution, for a reason that tells nothing about learners."""
+
+    type: Literal["refusal"] = "refusal"
+    plan: str
+    round: int = Field(ge=0)
+    node: str
+    code: str
+
+
+class Release(Frozen):
+    """Coordinator → node: arrays are a finished model version of ``plan``."""
+
+    type: Literal["release"] = "release"
+    plan: Plan
+    round: int = Field(ge=1)
+
+
+class Receipt(Frozen):
+    """Node → coordinator: the release was stored."""
+
+    type: Literal["receipt"] = "receipt"
+    plan: str
+    round: int = Field(ge=1)
+    node: str
+
+
+Header = TypeVar("Header", bound=Frozen)
+
+
+def pack(header: Frozen, arrays: Mapping[str, NDArray[np.float32]] | None = None) -> bytes:
+    """One message; the same header and arrays always give the same bytes."""
+    text = header.model_dump_json()
+    size = len(text.encode())
+    padded = text + " " * (-size % HEADER_BLOCK)
+    ordered = {name: np.ascontiguousarray(array) for name, array in sorted((arrays or {}).items())}
+    return save(ordered, metadata={HEADER_KEY: padded})
+
+
+def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Weights]:
+    """Header and arrays of a message; raises ``MessageError`` unless it is one of ``headers``."""
+    text = _header_text(message)
+    for header_type in headers:
+        if f'"type":"{header_type.model_fields["type"].default}"' in text[:64]:
+            try:
+                return header_type.model_validate_json(text), load(message)
+            except ValidationError as error:
+                raise MessageError(f"bad {header_type.__name__}: {describe(error)}") from error
+    wanted = " or ".join(header_type.__name__ for header_type in headers)
+    raise MessageError(f"expected a {wanted}, found another message")
+
+
+def _header_text(message: bytes) -> str:
+    """The header's JSON, out of the safetensors metadata."""
+    try:
+        load(message)
+        size = int.from_bytes(message[:8], "little")
+        metadata = _Preamble.model_validate_json(message[8 : 8 + size]).metadata
+        return metadata[HEADER_KEY]
+    except (SafetensorError, ValidationError, KeyError) as error:
+        raise MessageError("the message is not a safetensors document with a header") from error
+
+
+class _Preamble(Frozen):
+    """The part of safetensors' own header that we read."""
+
+    model_config = {"extra": "ignore", "frozen": True}
+    metadata: dict[str, str] = Field(alias="__metadata__")
+
+
+def join(weights: Mapping[str, Weights]) -> Weights:
+    """Several models' weights in one flat dictionary, named ``kind/weight``."""
+    return {f"{kind}/{name}": array for kind, arrays in weights.items() for name, array in arrays.items()}
+
+
+def split(arrays: Weights) -> dict[str, Weights]:
+    """Undo :func:`join`; a name without a kind is a ``MessageError``."""
+    weights: dict[str, Weights] = {}
+    for full_name, array in arrays.items():
+        kind, slash, name = full_name.partition("/")
+        if not slash:
+            raise MessageError(f"array {full_name!r} belongs to no model")
+        weights.setdefault(kind, {})[name] = array
+    return weights

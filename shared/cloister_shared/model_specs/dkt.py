@@ -1,0 +1,59 @@
+"""Deep knowledge tracing: an LSTM over (skill, correct), one logit per skill.
+
+Piech et al., "Deep Knowledge Tracing", NeurIPS 2015, section 3. An answer to an item with several
+skills enters as the mean of their input rows; the item's logit is the mean of its skills' logits.
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import ConfigError
+from cloister_shared.model_specs.base import ModelSpec, Weights
+
+
+class DktSpec(ModelSpec):
+    """DKT with ``hidden`` LSTM units over ``skills`` skills.
+
+    Weights (K skills, H units; gates in the order input, forget, cell, output):
+
+    - ``input``     (2K, 4H): row ``k + K·correct`` is what an answer to skill k adds to the gates.
+      Every step adds rows whose weights sum to one, so the rows hold the gates' bias as well.
+    - ``recurrent`` (4H, H): gates from the state before.
+    - ``output``    (K, H + 1): a skill's read-out row, its bias last.
+    """
+
+    kind: Literal["dkt"] = "dkt"
+    skills: int = Field(ge=1)
+    hidden: int = Field(default=32, ge=1)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the three weights."""
+        return {
+            "input": (2 * self.skills, 4 * self.hidden),
+            "recurrent": (4 * self.hidden, self.hidden),
+            "output": (self.skills, self.hidden + 1),
+        }
+
+    def initial_weights(self, curriculum: Curriculum, seed: int) -> Weights:
+        """Uniform in ±1/√H as ``torch.nn.LSTM``; forget gates start at +1, output biases at 0."""
+        self.check_curriculum(curriculum)
+        random = np.random.default_rng(seed)
+        bound = 1 / np.sqrt(self.hidden)
+        weights = {
+            name: random.uniform(-bound, bound, shape).astype(np.float32)
+            for name, shape in self.shapes().items()
+        }
+        weights["input"][:, self.hidden : 2 * self.hidden] += 1
+        weights["output"][:, -1] = 0
+        return weights
+
+    def check_curriculum(self, curriculum: Curriculum) -> None:
+        """One row per skill of the curriculum."""
+        if self.skills != len(curriculum.skills):
+            raise ConfigError(
+                f"the DKT spec has {self.skills} skills, the curriculum "
+                f"{curriculum.name!r} has {len(curriculum.skills)}"
+            )

@@ -1,0 +1,116 @@
+"""The plan of a run: everything that coordinator and nodes must agree on, nothing about learners."""
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cloister_shared.canonical import digest
+from cloister_shared.frozen import Frozen
+from cloister_shared.model_specs import AnySpec
+from cloister_shared.privacy.ledger_format import ModelEvent
+from cloister_shared.privacy.mechanism import Mechanism
+
+PLAN_SCHEMA = 1
+
+
+class LocalTraining(Frozen):
+    """What a node does in one round: ``steps`` steps of plain or Adam descent on noisy gradients.
+
+    ``max_windows`` limits the windows of ``window`` answers that are drawn of one learner in one
+    step (None: all of them). Their gradients are summed before the clip.
+    """
+
+    steps: int = Field(default=1, ge=1)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = Field(default=1.0, gt=0)
+    window: int = Field(default=200, ge=2)
+    max_windows: int | None = Field(default=None, ge=1)
+
+
+class ServerOptimizer(Frozen):
+    """How the coordinator applies the mean of the nodes' weight deltas.
+
+    ``fedavg`` adds learning_rate · mean; ``fedadam`` is Adam on it: Reddi et al., "Adaptive
+    Federated Optimization", 2021, algorithm 2. ``linear`` decay goes to 0 over the model's rounds.
+    """
+
+    name: Literal["fedavg", "fedadam"] = "fedavg"
+    learning_rate: float = Field(default=1.0, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    stabilizer: float = Field(default=1e-8, gt=0)
+    decay: Literal["none", "linear"] = "none"
+
+
+class ModelPlan(Frozen):
+    """How one model is trained in a run."""
+
+    spec: AnySpec
+    rounds: int = Field(ge=1)
+    mechanism: Mechanism
+    local: LocalTraining = LocalTraining()
+    server: ServerOptimizer = ServerOptimizer()
+
+    @property
+    def event(self) -> ModelEvent:
+        """What one round of this model is charged as."""
+        return ModelEvent(model=self.spec.kind, event=self.mechanism.event(self.local.steps))
+
+
+class Plan(Frozen):
+    """One federated training job over one or more models.
+
+    Round r (counted from 1) trains every model with ``rounds`` ≥ r, in one exchange and under one
+    charge. ``declared_sizes`` are the public N̂ by node; a node trusts none of these settings
+    beyond its own policy.
+    """
+
+    schema_version: Literal[1] = PLAN_SCHEMA
+    run: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
+    trust: Literal["node"] = "node"
+    curriculum: str
+    models: tuple[ModelPlan, ...] = Field(min_length=1)
+    declared_sizes: dict[str, int] = Field(min_length=1)
+    quorum: int = Field(default=1, ge=1)
+    deadline_s: float = Field(default=600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Plan":
+        kinds = [model.spec.kind for model in self.models]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("each model kind stands once in a plan")
+        if not all(size >= 1 for size in self.declared_sizes.values()):
+            raise ValueError("declared sizes are at least 1")
+        if self.quorum > len(self.declared_sizes):
+            raise ValueError(
+                f"quorum {self.quorum} is more than the {len(self.declared_sizes)} nodes"
+            )
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the plan's canonical JSON."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the run: the longest model's."""
+        return max(model.rounds for model in self.models)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether every model's mechanism adds noise."""
+        return all(model.mechanism.is_private for model in self.models)
+
+    def active(self, round_number: int) -> tuple[ModelPlan, ...]:
+        """The models trained in round ``round_number`` ≥ 1."""
+        return tuple(model for model in self.models if model.rounds >= round_number)
+
+    def charge_events(self, round_number: int) -> tuple[ModelEvent, ...]:
+        """What a node is to be charged for one round."""
+        return tuple(model.event for model in self.active(round_number))
+
+    def all_events(self) -> tuple[ModelEvent, ...]:
+        """What the whole run costs."""
+        return tuple(model.event for model in self.models for _ in range(model.rounds))

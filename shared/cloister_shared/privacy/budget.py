@@ -1,0 +1,94 @@
+"""What an institution allows: (ε, δ), and the one RDP order at which it is kept.
+
+Adaptive privacy filters are proved for RDP at an order that is fixed in advance (Feldman and
+Zrnic, "Individual Privacy Accounting via a Rényi Filter", 2021, section 4), so the order follows
+from (ε, δ) alone and never changes afterwards.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+from pydantic import Field
+
+from cloister_shared.errors import BudgetExceededError, ConfigError
+from cloister_shared.frozen import Frozen
+from cloister_shared.privacy.accounting import MICRO, cost, rounds_that_fit, step_rdp
+from cloister_shared.privacy.events import NonPrivate, SampledGaussian
+
+
+class Budget(Frozen):
+    """An (ε, δ) guarantee for one learner's whole history."""
+
+    epsilon: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+
+    @cached_property
+    def order(self) -> float:
+        """The fixed Rényi order: the best one for a Gaussian that spends exactly ε.
+
+        A Gaussian with RDP ρα costs ρα + log(1/δ)/(α − 1), least at α = 1 + √(log(1/δ)/ρ); setting
+        that to ε gives √ρ = √(log(1/δ) + ε) − √log(1/δ). Rounded to a whole number, at which the
+        sampled Gaussian's RDP has a closed form.
+        """
+        log_delta = -math.log(self.delta)
+        root = math.sqrt(log_delta + self.epsilon) - math.sqrt(log_delta)
+        return float(max(2, round(1 + math.sqrt(log_delta) / root)))
+
+    @cached_property
+    def limit(self) -> int:
+        """Micro-units of RDP at ``order`` that may be spent; may be 0 for a tiny ε.
+
+        ε = ρ + log((α − 1)/α) − (log δ + log α)/(α − 1): Canonne, Kamath, Steinke 2020, prop. 12.
+        """
+        order = self.order
+        conversion = math.log1p(-1 / order) - math.log(self.delta * order) / (order - 1)
+        return max(0, math.floor((self.epsilon - conversion) * MICRO))
+
+    def require(
+        self, per_round: Sequence[SampledGaussian | NonPrivate], rounds: int, remaining: int
+    ) -> None:
+        """Raise ``BudgetExceededError`` unless ``rounds`` rounds fit in ``remaining`` micro-units."""
+        price = cost(per_round, self.order)
+        if price is None:
+            raise BudgetExceededError(
+                "the plan asks for training without noise, which no finite budget pays for; "
+                f"remaining {remaining} micro-RDP at order {self.order:g}",
+                requested=2**63 - 1,
+                remaining=remaining,
+            )
+        if price * rounds > remaining:
+            fit = rounds_that_fit(per_round, remaining, self.order)
+            raise BudgetExceededError(
+                f"the plan's {rounds} rounds need {price * rounds} micro-RDP at order "
+                f"{self.order:g}, {remaining} remain of {self.limit}, {price * rounds - remaining}"
+                f" are missing; at most {fit} rounds would fit",
+                requested=price * rounds,
+                remaining=remaining,
+            )
+
+    def calibrate(
+        self, sampling_rate: float, steps: int, rounds: int, share: float = 1.0
+    ) -> float:
+        """Least noise multiplier (to 0.1 %) at which the rounds cost at most ``share`` of the limit.
+
+        A round is ``steps`` steps and its price is rounded up, as the ledger does. Raises
+        ``ConfigError`` when even a noise multiplier of 10,000 does not fit.
+        """
+        allowance = math.floor(self.limit * share) // rounds
+
+        def fits(noise_multiplier: float) -> bool:
+            price = steps * step_rdp(noise_multiplier, sampling_rate, self.order)
+            return math.ceil(price * MICRO) <= allowance
+
+        low, high = 0.05, 10_000.0
+        if not fits(high):
+            raise ConfigError(
+                f"epsilon {self.epsilon:g} at delta {self.delta:g} is too small for {rounds} rounds"
+                f" of {steps} steps at sampling rate {sampling_rate:g}: no noise multiplier up to"
+                f" {high:g} fits"
+            )
+        while high / low > 1.001:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        return math.ceil(high * 1e6) / 1e6

@@ -1,0 +1,32 @@
+"""What a mechanism did: the unit that accounting prices and the ledger records.
+
+DESIGN names the seam ``Event``: frozen, with ``noise_multiplier``, ``sampling_rate``, ``steps``.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cloister_shared.frozen import Frozen
+
+
+class SampledGaussian(Frozen):
+    """``steps`` Gaussian mechanisms on Poisson samples of learners.
+
+    ``noise_multiplier`` is the noise's standard deviation over the L2 sensitivity of one learner's
+    whole contribution; neighbours differ by adding or removing one learner.
+    """
+
+    type: Literal["sampled_gaussian"] = "sampled_gaussian"
+    noise_multiplier: float = Field(gt=0)
+    sampling_rate: float = Field(gt=0, le=1)
+    steps: int = Field(ge=1)
+
+
+class NonPrivate(Frozen):
+    """Something without a guarantee was released; costs infinity."""
+
+    type: Literal["non_private"] = "non_private"
+
+
+Event = Annotated[SampledGaussian | NonPrivate, Field(discriminator="type")]

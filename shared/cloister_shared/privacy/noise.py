@@ -1,0 +1,92 @@
+"""Where every random bit of a mechanism comes from.
+
+torch's CPU generator uses 32 bits of its seed and numpy's are not cryptographic: noise drawn from
+either can be searched out and subtracted. Production draws from the operating system's generator,
+stretched by ChaCha20 (RFC 8439); the keyed kind exists for reproducible simulations only.
+"""
+
+import hashlib
+import os
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from numpy.typing import NDArray
+
+_BITS = 53
+
+
+class NoiseSource(Protocol):
+    """Uniform bits; :func:`gaussian` and :func:`bernoulli` are built on them."""
+
+    @property
+    def has_guarantee(self) -> bool:
+        """False for anything that can be reproduced."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """``count`` fresh bytes, never given out before."""
+
+
+class _ChaCha20Stream:
+    """The ChaCha20 key stream of one 32-byte key; one instance must never be copied."""
+
+    def __init__(self, key: bytes) -> None:
+        # The 16 bytes are the block counter and the nonce; each key is used for one stream.
+        self._encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
+
+    def read(self, count: int) -> bytes:
+        return self._encryptor.update(bytes(count))
+
+
+class SystemNoise:
+    """The production kind: each call is keyed afresh from the operating system.
+
+    No state outlives a call, so forks, restarts and copies of the process never share noise.
+    """
+
+    has_guarantee = True
+
+    def random_bytes(self, count: int) -> bytes:
+        """``count`` bytes of a stream whose key was drawn for this call."""
+        return _ChaCha20Stream(os.urandom(32)).read(count)
+
+
+class KeyedNoise:
+    """Reproducible noise for simulations; nodes refuse it outside of one.
+
+    ``labels`` separate streams: the same key with other labels gives unrelated noise.
+    """
+
+    has_guarantee = False
+
+    def __init__(self, key: int | bytes, *labels: str | int) -> None:
+        text = "\x1f".join([key.hex() if isinstance(key, bytes) else str(key), *map(str, labels)])
+        self._stream = _ChaCha20Stream(hashlib.sha256(text.encode()).digest())
+
+    def random_bytes(self, count: int) -> bytes:
+        """The next ``count`` bytes of this key's stream."""
+        return self._stream.read(count)
+
+
+def uniform(source: NoiseSource, count: int) -> NDArray[np.float64]:
+    """``count`` doubles in the open interval (0, 1), 53 random bits each."""
+    integers = np.frombuffer(source.random_bytes(8 * count), dtype="<u8") >> (64 - _BITS)
+    return (integers + 0.5) / 2.0**_BITS
+
+
+def bernoulli(source: NoiseSource, probability: float, count: int) -> NDArray[np.bool_]:
+    """``count`` independent coins, each true with ``probability``."""
+    return uniform(source, count) < probability
+
+
+def gaussian(source: NoiseSource, count: int) -> NDArray[np.float64]:
+    """``count`` standard normal doubles by the Box-Muller transform (1958)."""
+    pairs = (count + 1) // 2
+    radius = np.sqrt(-2 * np.log(uniform(source, pairs)))
+    angle = 2 * np.pi * uniform(source, pairs)
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+
+def choice(source: NoiseSource, below: int, count: int) -> NDArray[np.int64]:
+    """``count`` integers, uniform in [0, ``below``)."""
+    return (uniform(source, count) * below).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Simulations: data set readers, partitions, the in-process backend, baselines, reports."""
