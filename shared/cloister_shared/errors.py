@@ -4,6 +4,9 @@ One sentence each: what was asked, what was found, what to do. No learner data i
 Anything that is not a :class:`CloisterError` is a defect of ours and ends with exit code 1.
 """
 
+INFINITE = 2**63 - 1
+"""Micro-units that stand for an infinite price in an error."""
+
 
 class CloisterError(Exception):
     """Base of all errors with a documented exit code."""

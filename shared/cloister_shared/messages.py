@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -104,13 +104,17 @@ def _header_text(message: bytes) -> str:
 class _Preamble(Frozen):
     """The part of safetensors' own header that we read."""
 
-    model_config = {"extra": "ignore", "frozen": True}
+    model_config = ConfigDict(extra="ignore", frozen=True)
     metadata: dict[str, str] = Field(alias="__metadata__")
 
 
 def join(weights: Mapping[str, Weights]) -> Weights:
     """Several models' weights in one flat dictionary, named ``kind/weight``."""
-    return {f"{kind}/{name}": array for kind, arrays in weights.items() for name, array in arrays.items()}
+    return {
+        f"{kind}/{name}": array
+        for kind, arrays in weights.items()
+        for name, array in arrays.items()
+    }
 
 
 def split(arrays: Weights) -> dict[str, Weights]:

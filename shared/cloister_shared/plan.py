@@ -1,4 +1,4 @@
-"""The plan of a run: everything that coordinator and nodes must agree on, nothing about learners."""
+"""The plan of a run: all that coordinator and nodes must agree on, nothing about learners."""
 
 from functools import cached_property
 from typing import Literal
@@ -10,8 +10,6 @@ from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import AnySpec
 from cloister_shared.privacy.ledger_format import ModelEvent
 from cloister_shared.privacy.mechanism import Mechanism
-
-PLAN_SCHEMA = 1
 
 
 class LocalTraining(Frozen):
@@ -66,7 +64,7 @@ class Plan(Frozen):
     beyond its own policy.
     """
 
-    schema_version: Literal[1] = PLAN_SCHEMA
+    schema_version: Literal[1] = 1
     run: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     trust: Literal["node"] = "node"
     curriculum: str

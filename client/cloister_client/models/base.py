@@ -86,5 +86,3 @@ MODEL_KINDS: Registry[type[ModelKind[Any]]] = Registry("cloister.model_kinds")
 def model_kind(spec: ModelSpec) -> ModelKind[Any]:
     """The behaviour that belongs to ``spec``."""
     return MODEL_KINDS.get(spec.kind)()
-
-

@@ -62,7 +62,9 @@ def parse_spec(document: ModelSpec | Mapping[str, Any]) -> ModelSpec:
 
 
 AnySpec = Annotated[
-    ModelSpec, PlainValidator(parse_spec), PlainSerializer(lambda spec: spec.model_dump(mode="json"))
+    ModelSpec,
+    PlainValidator(parse_spec),
+    PlainSerializer(lambda spec: spec.model_dump(mode="json")),
 ]
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from pydantic import Field
 
-from cloister_shared.errors import BudgetExceededError, ConfigError
+from cloister_shared.errors import INFINITE, BudgetExceededError, ConfigError
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import MICRO, cost, rounds_that_fit, step_rdp
 from cloister_shared.privacy.events import NonPrivate, SampledGaussian
@@ -48,13 +48,13 @@ class Budget(Frozen):
     def require(
         self, per_round: Sequence[SampledGaussian | NonPrivate], rounds: int, remaining: int
     ) -> None:
-        """Raise ``BudgetExceededError`` unless ``rounds`` rounds fit in ``remaining`` micro-units."""
+        """Raise ``BudgetExceededError`` unless ``rounds`` rounds fit into ``remaining``."""
         price = cost(per_round, self.order)
         if price is None:
             raise BudgetExceededError(
                 "the plan asks for training without noise, which no finite budget pays for; "
                 f"remaining {remaining} micro-RDP at order {self.order:g}",
-                requested=2**63 - 1,
+                requested=INFINITE,
                 remaining=remaining,
             )
         if price * rounds > remaining:
@@ -67,10 +67,8 @@ class Budget(Frozen):
                 remaining=remaining,
             )
 
-    def calibrate(
-        self, sampling_rate: float, steps: int, rounds: int, share: float = 1.0
-    ) -> float:
-        """Least noise multiplier (to 0.1 %) at which the rounds cost at most ``share`` of the limit.
+    def calibrate(self, sampling_rate: float, steps: int, rounds: int, share: float = 1.0) -> float:
+        """Least noise multiplier (to 0.1 %) at which the rounds fit ``share`` of the limit.
 
         A round is ``steps`` steps and its price is rounded up, as the ledger does. Raises
         ``ConfigError`` when even a noise multiplier of 10,000 does not fit.

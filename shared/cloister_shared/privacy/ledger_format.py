@@ -4,8 +4,7 @@ RESERVE is written before data is read and is the charge; START and COMMIT say h
 never give anything back.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
 from typing import Literal
 
 from pydantic import Field
@@ -15,10 +14,14 @@ from cloister_shared.errors import LedgerError
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import cost, epsilon
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.events import Event
+from cloister_shared.privacy.events import Event, SampledGaussian
 
 GENESIS = "0" * 64
 Role = Literal["train", "evaluation"]
+Group = tuple[Role, str]
+"""A role and a cohort: the learners that are charged together."""
+RoundKey = tuple[str, int, Role]
+"""A run, one of its rounds, and the role it reads: what is released once."""
 
 
 class ModelEvent(Frozen):
@@ -39,6 +42,11 @@ class Charge(Frozen):
     cohorts: tuple[str, ...] = Field(min_length=1)
     events: tuple[ModelEvent, ...] = Field(min_length=1)
 
+    @property
+    def round_key(self) -> RoundKey:
+        """What this charge is for."""
+        return self.run, self.round, self.role
+
     def cost(self, order: float) -> int | None:
         """Micro-units of RDP at ``order``, over all models together; ``None`` if infinite."""
         return cost([one.event for one in self.events], order)
@@ -56,7 +64,7 @@ class Entry(Frozen):
     charge: Charge
     attempt: int = Field(ge=0)
     cost: int | None = Field(default=None, ge=0)
-    payload: str | None = None
+    payload_digest: str | None = None
     """SHA-256 of the released bytes, on COMMIT."""
     code_version: str
     previous: str
@@ -105,52 +113,98 @@ class Spend(Frozen):
         return epsilon([one.event for one in self.events], delta, accountant)
 
 
-SpendByGroup = dict[tuple[Role, str], Spend]
+SpendByGroup = dict[Group, Spend]
 
 
 def verify_ledger(export: LedgerExport) -> SpendByGroup:
-    """Recompute chain, costs and order of entries; return the spend, or raise ``LedgerError``."""
+    """Recompute chain, prices and totals; return the spend, or raise ``LedgerError``."""
     header = export.header
     if (header.order, header.limit) != (header.budget.order, header.budget.limit):
         raise LedgerError("the ledger's order or limit does not follow from its (ε, δ)")
-    verify_chain(export.entries)
+    chain = Chain()
     for entry in export.entries:
+        chain.extend(entry)
         if entry.kind == "RESERVE" and entry.cost != entry.charge.cost(header.order):
             raise LedgerError(f"entry {entry.sequence} is charged {entry.cost}, not its price")
-    spend = total_spend(export.entries)
+    spend = chain.spend()
     for (role, cohort), one in spend.items():
         if header.enforced and (one.micro is None or one.micro > header.limit):
             raise LedgerError(f"role {role}, cohort {cohort}: {one.micro} spent of {header.limit}")
     return spend
 
 
-def verify_chain(entries: Iterable[Entry]) -> None:
-    """Check sequence numbers, hashes, and that each START and COMMIT follows its RESERVE."""
-    previous, last_kind = GENESIS, {}
-    for position, entry in enumerate(entries):
-        if entry.sequence != position:
-            raise LedgerError(f"entry {position} is missing from the ledger")
-        if entry.previous != previous or entry.digest != entry.expected_digest():
-            raise LedgerError(f"entry {position} of the ledger was altered")
-        key = (digest(entry.charge.model_dump(mode="json")), entry.attempt)
-        expected = {"RESERVE": None, "START": "RESERVE", "COMMIT": "START"}[entry.kind]
-        if last_kind.get(key) != expected:
-            raise LedgerError(f"entry {position}: {entry.kind} does not follow {expected}")
-        last_kind[key] = entry.kind
-        previous = entry.digest
+class Chain:
+    """A verified prefix of the release chain and what follows from it, extended entry by entry."""
 
+    def __init__(self) -> None:
+        self.length = 0
+        self.head = GENESIS
+        self.committed: dict[RoundKey, Entry] = {}
+        self.attempts: Counter[RoundKey] = Counter()
+        self._stages: dict[tuple[RoundKey, int], str] = {}
+        self._micro: dict[Group, int | None] = {}
+        self._steps: dict[Group, Counter[ModelEvent]] = defaultdict(Counter)
 
-def total_spend(entries: Iterable[Entry]) -> SpendByGroup:
-    """Sum of all RESERVE entries by role and cohort, over all models and runs."""
-    micro: dict[tuple[Role, str], int | None] = defaultdict(int)
-    events: dict[tuple[Role, str], list[ModelEvent]] = defaultdict(list)
-    for entry in entries:
-        if entry.kind != "RESERVE":
-            continue
+    def check(self, entry: Entry) -> None:
+        """Raise ``LedgerError`` unless ``entry`` may come next: number, hashes, stage.
+
+        Each attempt goes RESERVE → START → COMMIT, and a round is committed once.
+        """
+        if entry.sequence != self.length:
+            raise LedgerError(f"entry {self.length} is missing from the ledger")
+        if entry.previous != self.head or entry.digest != entry.expected_digest():
+            raise LedgerError(f"entry {entry.sequence} of the ledger was altered")
+        key = entry.charge.round_key
+        stage = self._stages.get((key, entry.attempt))
+        if stage != {"RESERVE": None, "START": "RESERVE", "COMMIT": "START"}[entry.kind]:
+            raise LedgerError(f"entry {entry.sequence}: {entry.kind} out of order")
+        if key in self.committed:
+            raise LedgerError(f"entry {entry.sequence}: its round was committed before")
+
+    def extend(self, entry: Entry) -> None:
+        """Check one more entry and add it to the totals."""
+        self.check(entry)
+        key = entry.charge.round_key
+        self._stages[key, entry.attempt] = entry.kind
+        if entry.kind == "RESERVE":
+            self._add(entry)
+        elif entry.kind == "COMMIT":
+            self.committed[key] = entry
+        self.length, self.head = self.length + 1, entry.digest
+
+    def spend(self) -> SpendByGroup:
+        """Spend by role and cohort; equal events are merged into one with their steps added."""
+        return {
+            group: Spend(micro=micro, events=tuple(map(_with_steps, self._steps[group].items())))
+            for group, micro in self._micro.items()
+        }
+
+    def remaining(self, limit: int, role: Role, cohort: str) -> int:
+        """Micro-units of ``limit`` that a cohort has left."""
+        micro = self._micro.get((role, cohort), 0)
+        return 0 if micro is None else max(0, limit - micro)
+
+    def _add(self, entry: Entry) -> None:
+        self.attempts[entry.charge.round_key] += 1
         for cohort in entry.charge.cohorts:
-            key = (entry.charge.role, cohort)
-            before = micro[key]
+            group = (entry.charge.role, cohort)
+            before = self._micro.get(group, 0)
             infinite = before is None or entry.cost is None
-            micro[key] = None if infinite else (before or 0) + (entry.cost or 0)
-            events[key].extend(entry.charge.events)
-    return {key: Spend(micro=micro[key], events=tuple(events[key])) for key in micro}
+            self._micro[group] = None if infinite else (before or 0) + (entry.cost or 0)
+            for one in entry.charge.events:
+                self._steps[group][_single_step(one)] += _steps(one)
+
+
+def _steps(one: ModelEvent) -> int:
+    return one.event.steps if isinstance(one.event, SampledGaussian) else 1
+
+
+def _single_step(one: ModelEvent) -> ModelEvent:
+    return _with_steps((one, 1))
+
+
+def _with_steps(counted: tuple[ModelEvent, int]) -> ModelEvent:
+    one, steps = counted
+    if not isinstance(one.event, SampledGaussian):
+        return one
+    return one.model_copy(update={"event": one.event.model_copy(update={"steps": steps})})

@@ -71,7 +71,7 @@ class KeyedNoise:
 def uniform(source: NoiseSource, count: int) -> NDArray[np.float64]:
     """``count`` doubles in the open interval (0, 1), 53 random bits each."""
     integers = np.frombuffer(source.random_bytes(8 * count), dtype="<u8") >> (64 - _BITS)
-    return (integers + 0.5) / 2.0**_BITS
+    return np.asarray((integers + 0.5) / 2.0**_BITS, dtype=np.float64)
 
 
 def bernoulli(source: NoiseSource, probability: float, count: int) -> NDArray[np.bool_]:
