@@ -73,8 +73,8 @@ class ModelKind(Protocol[Inputs]):
     def loss(self, module: nn.Module, batch: Batch[Inputs]) -> torch.Tensor:
         """(rows,) losses; the rows of one learner sum to the mean loss *within* that learner."""
 
-    def score(self, spec: Any, weights: Weights, histories: Sequence[History]) -> Scores:
-        """Predictions for every position that counts of every history."""
+    def score(self, spec: Any, weights: Weights, histories: Sequence[History]) -> list[Scores]:
+        """Predictions for every position that counts, one ``Scores`` a history."""
 
     def metrics(self, scores: Scores) -> dict[str, float]:
         """Summary figures by name; no predictions give NaN."""
