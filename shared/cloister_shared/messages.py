@@ -20,6 +20,12 @@ from cloister_shared.plan import Plan
 HEADER_BLOCK = 4096
 HEADER_KEY = "cloister"
 
+# Where a message's bytes lie in a Flower message, and which handler gets them.
+RECORD_KEY = "cloister"
+BODY_KEY = "body"
+TRAIN_ACTION = "round"
+RELEASE_ACTION = "release"
+
 
 class TrainRequest(Frozen):
     """Coordinator → node: do round ``round`` of ``plan``; arrays are the current weights."""

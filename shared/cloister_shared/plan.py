@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from cloister_shared.canonical import digest
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import AnySpec
+from cloister_shared.privacy.events import NonPrivate, SampledGaussian
 from cloister_shared.privacy.ledger_format import ModelEvent
 from cloister_shared.privacy.mechanism import Mechanism
 
@@ -109,6 +110,9 @@ class Plan(Frozen):
         """What a node is to be charged for one round."""
         return tuple(model.event for model in self.active(round_number))
 
-    def all_events(self) -> tuple[ModelEvent, ...]:
-        """What the whole run costs."""
-        return tuple(model.event for model in self.models for _ in range(model.rounds))
+    def events_by_round(self) -> list[list[SampledGaussian | NonPrivate]]:
+        """The events of every round: what the whole run costs."""
+        return [
+            [one.event for one in self.charge_events(number)]
+            for number in range(1, self.rounds + 1)
+        ]

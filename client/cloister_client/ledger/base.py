@@ -108,6 +108,11 @@ class Ledger(ABC):
         with self._transaction():
             return self._caught_up().remaining(self.header.limit, role, cohort)
 
+    def has_charges(self, run: str) -> bool:
+        """Whether any round of ``run`` was charged."""
+        with self._transaction():
+            return any(key[0] == run for key in self._caught_up().attempts)
+
     def export(self) -> LedgerExport:
         """Everything an auditor needs to recompute the spend."""
         with self._transaction():

@@ -69,7 +69,7 @@ class DktKind:
 
     def batch(
         self,
-        spec: DktSpec,  # noqa: ARG
+        spec: DktSpec,
         histories: Sequence[History],
         local: LocalTraining,
         noise: NoiseSource,
@@ -85,7 +85,9 @@ class DktKind:
             rows += parts
             weights += [np.full(len(part), 1 / answers, dtype=np.float32) for part in parts]
             owners += [learner] * len(parts)
-        return Batch(_inputs(rows, weights), torch.tensor(owners, dtype=torch.int64), len(histories))
+        return Batch(
+            _inputs(rows, weights), torch.tensor(owners, dtype=torch.int64), len(histories)
+        )
 
     def loss(self, module: nn.Module, batch: Batch[DktInputs]) -> torch.Tensor:
         """(rows,) weighted cross-entropy in nats."""

@@ -50,8 +50,8 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        from_inputs: torch.Tensor,  # noqa: ARG
-        from_states: torch.Tensor,  # noqa: ARG
+        from_inputs: torch.Tensor,
+        from_states: torch.Tensor,
         recurrent: torch.Tensor,
         tape: Tape,
     ) -> torch.Tensor:

@@ -4,15 +4,17 @@ The private engine goes through Opacus's hooks; the plain one is ordinary autogr
 without a guarantee.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from opacus import GradSampleModule
 from torch import nn
 
 from cloister_client.histories import History
-from cloister_client.models.base import ModelKind
+from cloister_client.models.base import Batch, ModelKind
 from cloister_client.training.optimizer import LearnerOptimizer
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -22,6 +24,42 @@ from cloister_shared.privacy.noise import NoiseSource
 
 _ANSWERS_AT_ONCE = 20_000
 """Answers whose per-learner gradients are held together; one learner is never divided."""
+
+# Our leaves take indices and detached states, so their inputs never require a gradient; Opacus's
+# hooks need that of the outputs only.
+warnings.filterwarnings("ignore", message="Full backward hook is firing")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One model's share of one round at one node."""
+
+    module: nn.Module
+    spec: ModelSpec
+    kind: ModelKind[Any]
+    local: LocalTraining
+    mechanism: Mechanism
+    declared_size: int
+    noise: NoiseSource
+
+    @property
+    def batch_size(self) -> float:
+        """The public divisor: sampling rate · declared size."""
+        return self.mechanism.sampling_rate * self.declared_size
+
+    def batches(self, histories: Sequence[History]) -> Iterator[Batch[Any]]:
+        """The sampled histories in chunks that have at least one row."""
+        for chunk in chunks(histories):
+            batch = self.kind.batch(self.spec, chunk, self.local, self.noise)
+            if len(batch.learner_of_row):
+                yield batch
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The node's own optimizer, fresh in every round."""
+        parameters, rate = self.module.parameters(), self.local.learning_rate
+        if self.local.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=rate)
+        return torch.optim.SGD(parameters, lr=rate)
 
 
 class Engine(Protocol):
@@ -34,67 +72,46 @@ class Engine(Protocol):
 class PrivateEngine:
     """Per-learner gradients by Opacus's hooks, summed over windows, clipped, noised."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        spec: ModelSpec,
-        kind: ModelKind[object],
-        local: LocalTraining,
-        mechanism: Mechanism,
-        declared_size: int,
-        noise: NoiseSource,
-    ) -> None:
-        self.module = GradSampleModule(module, batch_first=True, loss_reduction="sum", strict=True)
-        self.spec, self.kind, self.local, self.noise = spec, kind, local, noise
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.module = GradSampleModule(task.module, loss_reduction="sum", strict=True)
         self.optimizer = LearnerOptimizer(
-            make_optimizer(module, local),
-            noise_multiplier=mechanism.noise_multiplier,
-            max_grad_norm=mechanism.clip_norm,
-            expected_batch_size=mechanism.sampling_rate * declared_size,
-            noise=noise,
+            task.optimizer(),
+            noise_multiplier=task.mechanism.noise_multiplier,
+            max_grad_norm=task.mechanism.clip_norm,
+            expected_batch_size=task.batch_size,
+            noise=task.noise,
         )
 
     def step(self, histories: Sequence[History]) -> None:
         """One DP-SGD step (Abadi et al. 2016, algorithm 1, with learners as examples)."""
         self.optimizer.start_sum()
-        for chunk in chunks(histories):
-            batch = self.kind.batch(self.spec, chunk, self.local, self.noise)
-            if len(batch.learner_of_row):
-                self.kind.loss(self.module, batch).sum().backward()
-                self.optimizer.sum_rows(batch.learner_of_row, batch.learners)
-                self.optimizer.clip_and_accumulate()
-                self.optimizer.drop_samples()
+        for batch in self.task.batches(histories):
+            self.task.kind.loss(self.module, batch).sum().backward()
+            self.optimizer.sum_rows(batch.learner_of_row, batch.learners)
+            self.optimizer.clip_and_accumulate()
+            self.optimizer.drop_samples()
         self.optimizer.step()
 
 
 class PlainEngine:
     """Ordinary gradients, neither clipped nor noised; no guarantee."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        spec: ModelSpec,
-        kind: ModelKind[object],
-        local: LocalTraining,
-        mechanism: Mechanism,
-        declared_size: int,
-        noise: NoiseSource,
-    ) -> None:
-        self.module, self.spec, self.kind, self.local, self.noise = module, spec, kind, local, noise
-        self.batch_size = mechanism.sampling_rate * declared_size
-        self.optimizer = make_optimizer(module, local)
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.optimizer = task.optimizer()
 
     def step(self, histories: Sequence[History]) -> None:
         """One step on the sum of the learners' mean losses over the public batch size."""
-        self.optimizer.zero_grad(set_to_none=False)
-        for chunk in chunks(histories):
-            batch = self.kind.batch(self.spec, chunk, self.local, self.noise)
-            if len(batch.learner_of_row):
-                (self.kind.loss(self.module, batch).sum() / self.batch_size).backward()
+        for parameter in self.task.module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        for batch in self.task.batches(histories):
+            loss = self.task.kind.loss(self.task.module, batch).sum() / self.task.batch_size
+            loss.backward()
         self.optimizer.step()
 
 
-def build_module(spec: ModelSpec, kind: ModelKind[object], weights: Weights) -> nn.Module:
+def build_module(spec: ModelSpec, kind: ModelKind[Any], weights: Weights) -> nn.Module:
     """The kind's module, or ``ConfigError`` if a parameter is not a leaf named in the spec.
 
     A gradient outside the leaves would be released without having been clipped.
@@ -107,13 +124,6 @@ def build_module(spec: ModelSpec, kind: ModelKind[object], weights: Weights) -> 
             f"{spec.kind}: trainable parameters must be {sorted(expected)}, found {sorted(found)}"
         )
     return module
-
-
-def make_optimizer(module: nn.Module, local: LocalTraining) -> torch.optim.Optimizer:
-    """The node's own optimizer, fresh in every round: it works on noisy gradients only."""
-    if local.optimizer == "adam":
-        return torch.optim.Adam(module.parameters(), lr=local.learning_rate)
-    return torch.optim.SGD(module.parameters(), lr=local.learning_rate)
 
 
 def chunks(histories: Sequence[History]) -> Iterator[list[History]]:

@@ -59,7 +59,7 @@ class LearnerOptimizer(DPOptimizer):
             parameter.grad_sample = None
 
     def add_noise(self) -> None:
-        """Add ``noise_multiplier · max_grad_norm`` times a standard Gaussian to every coordinate."""
+        """Add ``noise_multiplier · max_grad_norm`` times a standard Gaussian."""
         count = sum(parameter.numel() for parameter in self.params)
         scale = self.noise_multiplier * self.max_grad_norm
         drawn = torch.from_numpy(scale * gaussian(self.noise, count))

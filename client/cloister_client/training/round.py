@@ -9,7 +9,7 @@ from torch import nn
 
 from cloister_client.histories import HistorySource
 from cloister_client.models import model_kind
-from cloister_client.training.engine import Engine, PlainEngine, PrivateEngine, build_module
+from cloister_client.training.engine import Engine, PlainEngine, PrivateEngine, Task, build_module
 from cloister_shared.model_specs import ModelSpec, Weights, check_weights
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.events import NonPrivate, SampledGaussian
@@ -47,8 +47,8 @@ def train_round(
     check_weights(weights, spec)
     kind = model_kind(spec)
     module = build_module(spec, kind, weights)
-    make_engine = PrivateEngine if mechanism.is_private else PlainEngine
-    engine: Engine = make_engine(module, spec, kind, local, mechanism, declared_size, noise)
+    task = Task(module, spec, kind, local, mechanism, declared_size, noise)
+    engine: Engine = PrivateEngine(task) if mechanism.is_private else PlainEngine(task)
     learners = source.learners("train", cohorts)
     for _ in range(local.steps):
         sampled = bernoulli(noise, mechanism.sampling_rate, len(learners))
@@ -58,6 +58,6 @@ def train_round(
 
 def _delta(module: nn.Module, before: Weights) -> Weights:
     return {
-        name: np.subtract(module.get_submodule(name).weight.detach().numpy(), start)
+        name: np.subtract(module.get_parameter(f"{name}.weight").detach().numpy(), start)
         for name, start in before.items()
     }

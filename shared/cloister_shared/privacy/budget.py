@@ -6,14 +6,15 @@ from (ε, δ) alone and never changes afterwards.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import accumulate
 
 from pydantic import Field
 
 from cloister_shared.errors import INFINITE, BudgetExceededError, ConfigError
 from cloister_shared.frozen import Frozen
-from cloister_shared.privacy.accounting import MICRO, cost, rounds_that_fit, step_rdp
+from cloister_shared.privacy.accounting import MICRO, cost, step_rdp
 from cloister_shared.privacy.events import NonPrivate, SampledGaussian
 
 
@@ -46,26 +47,28 @@ class Budget(Frozen):
         return max(0, math.floor((self.epsilon - conversion) * MICRO))
 
     def require(
-        self, per_round: Sequence[SampledGaussian | NonPrivate], rounds: int, remaining: int
+        self, rounds: Iterable[Sequence[SampledGaussian | NonPrivate]], remaining: int
     ) -> None:
-        """Raise ``BudgetExceededError`` unless ``rounds`` rounds fit into ``remaining``."""
-        price = cost(per_round, self.order)
-        if price is None:
-            raise BudgetExceededError(
-                "the plan asks for training without noise, which no finite budget pays for; "
-                f"remaining {remaining} micro-RDP at order {self.order:g}",
-                requested=INFINITE,
-                remaining=remaining,
-            )
-        if price * rounds > remaining:
-            fit = rounds_that_fit(per_round, remaining, self.order)
-            raise BudgetExceededError(
-                f"the plan's {rounds} rounds need {price * rounds} micro-RDP at order "
-                f"{self.order:g}, {remaining} remain of {self.limit}, {price * rounds - remaining}"
-                f" are missing; at most {fit} rounds would fit",
-                requested=price * rounds,
-                remaining=remaining,
-            )
+        """Raise ``BudgetExceededError`` unless all ``rounds`` fit into ``remaining`` micro-units.
+
+        ``rounds`` gives the events of each round, in order; the error says how many would fit.
+        """
+        prices = [cost(events, self.order) for events in rounds]
+        running = list(accumulate(math.inf if price is None else price for price in prices))
+        needed = running[-1] if running else 0
+        if needed <= remaining:
+            return
+        fit = sum(total <= remaining for total in running)
+        finite = not math.isinf(needed)
+        requested = int(needed) if finite else INFINITE
+        raise BudgetExceededError(
+            f"the plan's {len(prices)} rounds need {requested if finite else 'infinitely many'} "
+            f"micro-RDP at order {self.order:g}; {remaining} remain of {self.limit}, "
+            f"{requested - remaining if finite else 'infinitely many'} are missing; "
+            f"at most {fit} rounds would fit",
+            requested=requested,
+            remaining=remaining,
+        )
 
     def calibrate(self, sampling_rate: float, steps: int, rounds: int, share: float = 1.0) -> float:
         """Least noise multiplier (to 0.1 %) at which the rounds fit ``share`` of the limit.

@@ -1,0 +1,181 @@
+"""What a node does with a message: validate, admit, charge, train, commit, answer.
+
+Bytes in, bytes out; the transport is in :mod:`cloister_client.flower`.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloister_client.admission import admit
+from cloister_client.histories import HistorySource
+from cloister_client.ledger import Ledger, Reservation
+from cloister_client.training import train_round
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import (
+    BudgetExceededError,
+    CloisterError,
+    LedgerError,
+    MessageError,
+    PolicyError,
+)
+from cloister_shared.messages import (
+    Contribution,
+    Receipt,
+    Refusal,
+    Release,
+    TrainRequest,
+    join,
+    pack,
+    split,
+    unpack,
+)
+from cloister_shared.model_specs import ModelSpec, Weights, check_weights
+from cloister_shared.plan import Plan
+from cloister_shared.privacy.ledger_format import Charge, ModelEvent
+from cloister_shared.privacy.noise import NoiseSource, SystemNoise
+from cloister_shared.privacy.policy import Policy
+
+NoiseFactory = Callable[[Plan, int, str], NoiseSource]
+"""The noise for one plan, round and model kind."""
+
+Install = Callable[[ModelSpec, Weights, str, int], None]
+"""Keeps a released model: its spec, weights, plan digest and round."""
+
+
+def system_noise(plan: Plan, round_number: int, kind: str) -> NoiseSource:
+    """The production kind, the same for every round: fresh from the operating system."""
+    return SystemNoise()
+
+
+@dataclass(frozen=True)
+class Node:
+    """An institution's side of a run. ``cohorts`` is its public enrolment calendar."""
+
+    name: str
+    declared_size: int
+    curriculum: Curriculum
+    policy: Policy
+    source: HistorySource
+    ledger: Ledger
+    install: Install
+    cohorts: tuple[str, ...] = ("all",)
+    noise: NoiseFactory = system_noise
+
+    def answer_train(self, message: bytes) -> bytes:
+        """A contribution, or a refusal that tells nothing about learners."""
+        try:
+            request, arrays = unpack(message, TrainRequest)
+        except MessageError:
+            return self._refuse("", 0, "message")
+        try:
+            return self._contribute(request, arrays, hashlib.sha256(message).hexdigest())
+        except CloisterError as error:
+            return self._refuse(request.plan.digest, request.round, refusal_code(error))
+
+    def answer_release(self, message: bytes) -> bytes:
+        """Install a finished model version for serving, and say that it is there."""
+        try:
+            release, arrays = unpack(message, Release)
+        except MessageError:
+            return self._refuse("", 0, "message")
+        try:
+            self._install(release.plan, release.round, split(arrays))
+        except CloisterError as error:
+            return self._refuse(release.plan.digest, release.round, refusal_code(error))
+        return pack(Receipt(plan=release.plan.digest, round=release.round, node=self.name))
+
+    def check_plan(self, plan: Plan) -> None:
+        """Raise unless policy and budget allow the whole plan; reads no learner data.
+
+        Raises ``PolicyError``, or ``BudgetExceededError`` with the largest number of rounds that
+        would fit. A node refuses for its budget only if no cohort of its calendar could pay.
+        """
+        admit(plan, self.name, self.declared_size, self.curriculum.digest, self.policy)
+        for model in plan.models:
+            model.spec.check_curriculum(self.curriculum)
+        header = self.ledger.header
+        if header.enforced:
+            remaining = max(self.ledger.remaining("train", cohort) for cohort in self.cohorts)
+            header.budget.require(plan.events_by_round(), remaining)
+
+    def _contribute(self, request: TrainRequest, arrays: Weights, checksum: str) -> bytes:
+        plan, active = request.plan, request.plan.active(request.round)
+        weights = split(arrays)
+        if weights.keys() != {model.spec.kind for model in active}:
+            raise MessageError(f"round {request.round} trains other models than were sent")
+        for model in active:
+            check_weights(weights[model.spec.kind], model.spec)
+        if not self.ledger.has_charges(plan.run):
+            self.check_plan(plan)
+        admit(plan, self.name, self.declared_size, self.curriculum.digest, self.policy)
+        reservation = self.ledger.reserve(
+            Charge(
+                run=plan.run,
+                round=request.round,
+                plan=plan.digest,
+                request=checksum,
+                cohorts=self.cohorts,
+                events=plan.charge_events(request.round),
+            )
+        )
+        if reservation.payload is not None:
+            return reservation.payload
+        return self._train(request, weights, reservation)
+
+    def _train(
+        self, request: TrainRequest, weights: dict[str, Weights], reservation: Reservation
+    ) -> bytes:
+        self.ledger.start(reservation)
+        deltas: dict[str, Weights] = {}
+        events: list[ModelEvent] = []
+        for model in request.plan.active(request.round):
+            kind = model.spec.kind
+            result = train_round(
+                weights[kind],
+                self.source,
+                model.mechanism,
+                model.spec,
+                self._noise(request.plan, request.round, kind),
+                local=model.local,
+                declared_size=self.declared_size,
+                cohorts=reservation.charge.cohorts,
+            )
+            deltas[kind] = result.delta
+            events += [ModelEvent(model=kind, event=event) for event in result.events]
+        if tuple(events) != reservation.charge.events:
+            raise LedgerError("training did something else than it was charged for")
+        contribution = Contribution(plan=request.plan.digest, round=request.round, node=self.name)
+        payload = pack(contribution, join(deltas))
+        self.ledger.commit(reservation, payload)
+        return payload
+
+    def _noise(self, plan: Plan, round_number: int, kind: str) -> NoiseSource:
+        noise = self.noise(plan, round_number, kind)
+        if not (noise.has_guarantee or self.policy.allow_without_guarantee):
+            raise PolicyError("reproducible noise gives no guarantee", "noise")
+        return noise
+
+    def _install(self, plan: Plan, round_number: int, weights: dict[str, Weights]) -> None:
+        specs = {model.spec.kind: model.spec for model in plan.models}
+        if weights.keys() != specs.keys():
+            raise MessageError("a release holds the plan's models, each once")
+        for kind, spec in specs.items():
+            spec.check_curriculum(self.curriculum)
+            check_weights(weights[kind], spec)
+        for kind, spec in specs.items():
+            self.install(spec, weights[kind], plan.digest, round_number)
+
+    def _refuse(self, plan: str, round_number: int, code: str) -> bytes:
+        return pack(Refusal(plan=plan, round=round_number, node=self.name, code=code))
+
+
+def refusal_code(error: CloisterError) -> str:
+    """The reason that may leave the node: a word, never a text."""
+    if isinstance(error, PolicyError):
+        return error.code
+    if isinstance(error, BudgetExceededError):
+        return "budget"
+    if isinstance(error, LedgerError):
+        return "ledger"
+    return "message"

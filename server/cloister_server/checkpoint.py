@@ -1,0 +1,113 @@
+"""The coordinator's state after each round, in one file that is replaced atomically."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from cloister_server.aggregation import OptimizerState
+from cloister_shared.errors import ConfigError, MessageError
+from cloister_shared.frozen import Frozen
+from cloister_shared.messages import join, pack, split, unpack
+from cloister_shared.model_specs import Weights
+from cloister_shared.plan import Plan
+
+_WEIGHTS, _FIRST, _SECOND = "weights", "first", "second"
+
+
+class RoundRecord(Frozen):
+    """What the coordinator saw of one round."""
+
+    round: int = Field(ge=1)
+    seconds: float = Field(ge=0)
+    bytes_down: int = Field(ge=0)
+    bytes_up: int = Field(ge=0)
+    participants: tuple[str, ...]
+    rejected: dict[str, str]
+    """Reason by node name, or by ``node ID`` where the sender did not give a name."""
+
+
+class CheckpointHeader(Frozen):
+    """Everything but the arrays."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    plan: Plan
+    round: int = Field(ge=0)
+    optimizer_steps: dict[str, int]
+    records: tuple[RoundRecord, ...]
+
+
+@dataclass
+class RunState:
+    """Weights and optimizer state by model kind after ``round`` rounds of ``plan``."""
+
+    plan: Plan
+    weights: dict[str, Weights]
+    round: int = 0
+    optimizers: dict[str, OptimizerState] = field(default_factory=dict)
+    records: list[RoundRecord] = field(default_factory=list)
+
+    def optimizer(self, kind: str) -> OptimizerState:
+        """The kind's optimizer state, empty at first."""
+        return self.optimizers.setdefault(kind, OptimizerState())
+
+
+def save_checkpoint(path: Path, state: RunState) -> None:
+    """Write the state so that a crash leaves either the old file or the new one."""
+    header = CheckpointHeader(
+        plan=state.plan,
+        round=state.round,
+        optimizer_steps={kind: one.steps for kind, one in state.optimizers.items()},
+        records=tuple(state.records),
+    )
+    sections = {
+        _WEIGHTS: join(state.weights),
+        _FIRST: join({kind: one.first for kind, one in state.optimizers.items()}),
+        _SECOND: join({kind: one.second for kind, one in state.optimizers.items()}),
+    }
+    write_durably(path, pack(header, join(sections)))
+
+
+def load_checkpoint(path: Path, plan: Plan) -> RunState | None:
+    """The state in ``path`` if it is of ``plan``; ``None`` if there is no file.
+
+    Raises ``ConfigError`` if the file is of another plan or cannot be read: starting over would
+    charge the nodes for the same rounds again.
+    """
+    if not path.exists():
+        return None
+    try:
+        header, arrays = unpack(path.read_bytes(), CheckpointHeader)
+    except MessageError as error:
+        raise ConfigError(f"the checkpoint {path} cannot be read: {error}") from error
+    if header.plan.digest != plan.digest:
+        raise ConfigError(
+            f"the checkpoint {path} is of another plan; give the run another name or directory"
+        )
+    sections = {name: split(part) for name, part in split(arrays).items()}
+    optimizers = {
+        kind: OptimizerState(
+            steps,
+            sections.get(_FIRST, {}).get(kind, {}),
+            sections.get(_SECOND, {}).get(kind, {}),
+        )
+        for kind, steps in header.optimizer_steps.items()
+    }
+    return RunState(plan, sections[_WEIGHTS], header.round, optimizers, list(header.records))
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``, flushed to disk before the name changes."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

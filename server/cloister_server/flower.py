@@ -1,0 +1,108 @@
+"""Flower's side of the coordinator: bytes to nodes and bytes back, over any ``Grid``.
+
+All use of Flower's unstable internals in this package is here; tests/server/test_flower.py holds
+the contract.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from cloister_shared.errors import RunError
+from cloister_shared.messages import BODY_KEY, RECORD_KEY, RELEASE_ACTION, TRAIN_ACTION
+
+POLL_S = 0.2
+"""Seconds between looks for nodes that have not joined yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back from one node: bytes, or the error that the transport reports."""
+
+    sender: int
+    body: bytes | None
+    error: str = ""
+
+
+class Exchange(Protocol):
+    """How the round loop reaches nodes."""
+
+    def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
+        """Ids of the nodes that are there, at least ``count``; ``RunError`` after the deadline."""
+
+    def train(
+        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+    ) -> list[Reply]:
+        """Send train requests; the replies that came within the deadline, by sender."""
+
+    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
+        """Send releases; the replies that came within the deadline, by sender."""
+
+
+class GridExchange:
+    """An :class:`Exchange` over a Flower ``Grid``."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
+        """Poll the grid: Flower's own sampling waits for ever when too few nodes join."""
+        end = time.monotonic() + deadline_s
+        while len(nodes := sorted(self._grid.get_node_ids())) < count:
+            if time.monotonic() >= end:
+                raise RunError(
+                    f"{count} nodes are needed, {len(nodes)} joined within {deadline_s:g} s"
+                )
+            time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
+        return nodes
+
+    def train(
+        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+    ) -> list[Reply]:
+        """One train message to each node."""
+        return self._exchange(bodies, f"train.{TRAIN_ACTION}", str(round_number), deadline_s)
+
+    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
+        """One query message to each node."""
+        return self._exchange(bodies, f"query.{RELEASE_ACTION}", "release", deadline_s)
+
+    def _exchange(
+        self, bodies: Mapping[int, bytes], message_type: str, group: str, deadline_s: float
+    ) -> list[Reply]:
+        messages = [
+            Message(
+                RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body})}),
+                node,
+                message_type,
+                group_id=group,
+            )
+            for node, body in bodies.items()
+        ]
+        replies = self._grid.send_and_receive(messages, timeout=deadline_s)
+        return sorted(map(_reply, replies), key=lambda reply: reply.sender)
+
+
+def _reply(message: Message) -> Reply:
+    sender = message.metadata.src_node_id
+    if message.has_error():
+        return Reply(sender, None, f"transport error {message.error.code}")
+    record = message.content.config_records.get(RECORD_KEY)
+    body = None if record is None else record.get(BODY_KEY)
+    if not isinstance(body, bytes):
+        return Reply(sender, None, "a reply without a body")
+    return Reply(sender, body)
+
+
+def make_server_app(run: Callable[[Exchange, Context], None]) -> ServerApp:
+    """A ServerApp whose whole work is ``run``; the same under every Flower engine."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        run(GridExchange(grid), context)
+
+    return app

@@ -1,0 +1,144 @@
+"""The round loop: send, wait, validate, aggregate, step, checkpoint; then release."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cloister_server.aggregation import apply_mean, weighted_mean
+from cloister_server.checkpoint import (
+    RoundRecord,
+    RunState,
+    load_checkpoint,
+    save_checkpoint,
+    write_durably,
+)
+from cloister_server.flower import Exchange, Reply
+from cloister_server.validation import RejectedError, accept
+from cloister_shared.errors import MessageError, RunError
+from cloister_shared.messages import Receipt, Release, TrainRequest, join, pack, unpack
+from cloister_shared.model_specs import Weights
+from cloister_shared.plan import Plan
+
+Observer = Callable[[RoundRecord, Mapping[str, Weights]], None]
+"""Called after each round with its record and the weights by model kind."""
+
+
+def unobserved(record: RoundRecord, weights: Mapping[str, Weights]) -> None:
+    """The observer that looks away."""
+
+
+@dataclass
+class Coordinator:
+    """Runs one plan over an exchange; ``directory`` holds its checkpoint and released models."""
+
+    plan: Plan
+    initial_weights: dict[str, Weights]
+    directory: Path
+    observe: Observer = unobserved
+    names: dict[int, str] = field(default_factory=dict)
+    """Node names by Flower id, as first claimed; a later change is rejected."""
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where this run's state is kept."""
+        return self.directory / f"{self.plan.run}.checkpoint"
+
+    def run(self, exchange: Exchange) -> RunState:
+        """Do the rounds that are left and release the models; returns the final state.
+
+        Resumes from the checkpoint if there is one. Raises ``RunError`` if fewer than the plan's
+        quorum of valid contributions arrive within the deadline; the checkpoint stays.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        state = load_checkpoint(self.checkpoint_path, self.plan)
+        state = state or RunState(self.plan, dict(self.initial_weights))
+        while state.round < self.plan.rounds:
+            self._round(state, exchange)
+        self._release(state, exchange)
+        return state
+
+    def _round(self, state: RunState, exchange: Exchange) -> None:
+        began = time.perf_counter()
+        number = state.round + 1
+        nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
+        active = self.plan.active(number)
+        request = pack(
+            TrainRequest(plan=self.plan, round=number),
+            join({model.spec.kind: state.weights[model.spec.kind] for model in active}),
+        )
+        replies = exchange.train(dict.fromkeys(nodes, request), number, self.plan.deadline_s)
+        deltas, rejected = self._collect(replies, number)
+        if len(deltas) < self.plan.quorum:
+            reasons = "; ".join(f"{name} {why}" for name, why in rejected.items()) or "no reply"
+            raise RunError(
+                f"round {number} needs {self.plan.quorum} contributions, {len(deltas)} of "
+                f"{len(nodes)} nodes gave one ({reasons}); run again to resume"
+            )
+        for model in active:
+            kind = model.spec.kind
+            mean = weighted_mean(
+                {name: one[kind] for name, one in deltas.items()}, self.plan.declared_sizes
+            )
+            state.weights[kind] = apply_mean(
+                state.weights[kind], mean, model, number, state.optimizer(kind)
+            )
+        record = RoundRecord(
+            round=number,
+            seconds=time.perf_counter() - began,
+            bytes_down=len(request) * len(nodes),
+            bytes_up=sum(len(reply.body or b"") for reply in replies),
+            participants=tuple(sorted(deltas)),
+            rejected=rejected,
+        )
+        state.round = number
+        state.records.append(record)
+        save_checkpoint(self.checkpoint_path, state)
+        self.observe(record, state.weights)
+
+    def _collect(
+        self, replies: list[Reply], number: int
+    ) -> tuple[dict[str, dict[str, Weights]], dict[str, str]]:
+        """Valid deltas by node name, and the reasons why others do not count."""
+        deltas: dict[str, dict[str, Weights]] = {}
+        rejected: dict[str, str] = {}
+        for reply in replies:
+            label = self.names.get(reply.sender, f"node {reply.sender}")
+            try:
+                name, delta = self._accept(reply, number)
+                if name in deltas:
+                    raise RejectedError("answered twice")
+                deltas[name] = delta
+            except MessageError as error:
+                rejected[label] = str(error)
+        return deltas, rejected
+
+    def _accept(self, reply: Reply, number: int) -> tuple[str, dict[str, Weights]]:
+        if reply.body is None:
+            raise RejectedError(reply.error)
+        name, delta = accept(reply.body, self.plan, number)
+        known = self.names.setdefault(reply.sender, name)
+        if known != name:
+            raise RejectedError("gave another node's name")
+        return name, delta
+
+    def _release(self, state: RunState, exchange: Exchange) -> None:
+        """Keep the finished models and give them to the nodes that are there."""
+        release = pack(Release(plan=self.plan, round=state.round), join(state.weights))
+        write_durably(self.directory / f"{self.plan.run}.release", release)
+        nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
+        replies = exchange.release(dict.fromkeys(nodes, release), self.plan.deadline_s)
+        stored = sum(_is_receipt(reply) for reply in replies)
+        if stored < self.plan.quorum:
+            raise RunError(
+                f"{self.plan.quorum} nodes must store the finished models, {stored} did; "
+                "run again to hand them out"
+            )
+
+
+def _is_receipt(reply: Reply) -> bool:
+    try:
+        unpack(reply.body or b"", Receipt)
+    except MessageError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""Which contributions count: form, round, sender, finite values, and a norm that noise can have."""
+
+import math
+
+import numpy as np
+
+from cloister_shared.errors import MessageError
+from cloister_shared.messages import Contribution, Refusal, split, unpack
+from cloister_shared.model_specs import Weights, check_weights
+from cloister_shared.plan import ModelPlan, Plan
+
+_ADAM_STEP = (1 - 0.9) / math.sqrt(1 - 0.999)
+"""Largest move of one coordinate in one Adam step, in learning rates: Kingma and Ba 2015, §2.1."""
+
+
+class RejectedError(MessageError):
+    """A reply does not count; ``str`` is the reason, which names no learner."""
+
+
+def accept(body: bytes, plan: Plan, round_number: int) -> tuple[str, dict[str, Weights]]:
+    """The sender's name and its deltas by model kind, or ``RejectedError``."""
+    message: tuple[Contribution | Refusal, Weights] = unpack(body, Contribution, Refusal)
+    header, arrays = message
+    if isinstance(header, Refusal):
+        raise RejectedError(f"refused: {header.code}")
+    if (header.plan, header.round) != (plan.digest, round_number):
+        raise RejectedError("answers another plan or round")
+    if header.node not in plan.declared_sizes:
+        raise RejectedError("is not a node of this plan")
+    deltas = split(arrays)
+    models = plan.active(round_number)
+    if deltas.keys() != {model.spec.kind for model in models}:
+        raise RejectedError(f"holds {sorted(deltas)} instead of this round's models")
+    for model in models:
+        delta = deltas[model.spec.kind]
+        check_weights(delta, model.spec)
+        check_norm(delta, model, plan.declared_sizes[header.node])
+    return header.node, deltas
+
+
+def check_norm(delta: Weights, model: ModelPlan, declared_size: int) -> None:
+    """Raise ``RejectedError`` if ``delta`` is longer than the plan's settings allow."""
+    norm = math.sqrt(sum(float(np.sum(np.square(a, dtype=np.float64))) for a in delta.values()))
+    bound = norm_bound(model, declared_size)
+    if norm > bound:
+        raise RejectedError(f"{model.spec.kind}: norm {norm:.4g} is above the bound {bound:.4g}")
+
+
+def norm_bound(model: ModelPlan, declared_size: int) -> float:
+    """What an honest delta's L2 norm stays under, but with probability < 1e-12 a step.
+
+    Plain descent moves by the learning rate times the noisy mean gradient; Adam moves every
+    coordinate by at most a constant. The factor 1.01 covers float32 rounding.
+    """
+    local, dimension = model.local, model.spec.dimension
+    if local.optimizer == "adam":
+        step = _ADAM_STEP * math.sqrt(dimension)
+    else:
+        step = model.mechanism.step_norm_bound(dimension, declared_size)
+    return 1.01 * local.learning_rate * local.steps * step
