@@ -1,1 +1,7 @@
+"""How an institution's files become interactions: generic CSV and the ASSISTments export."""
 
+from cloister_client.importing.csv_table import ColumnMap
+from cloister_client.importing.formats import FORMATS, read
+from cloister_client.importing.tally import Tally
+
+__all__ = ["FORMATS", "ColumnMap", "Tally", "read"]
