@@ -22,6 +22,11 @@ class ModelSpec(Frozen):
 
     kind: str
 
+    @classmethod
+    @abstractmethod
+    def for_curriculum(cls, curriculum: Curriculum, options: Mapping[str, Any]) -> "ModelSpec":
+        """A spec of the curriculum's size; ``options`` are the fields that are free to choose."""
+
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every weight by name; all are float32."""

@@ -4,7 +4,8 @@ Piech et al., "Deep Knowledge Tracing", NeurIPS 2015, section 3. An answer to an
 skills enters as the mean of their input rows; the item's logit is the mean of its skills' logits.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +29,11 @@ class DktSpec(ModelSpec):
     kind: Literal["dkt"] = "dkt"
     skills: int = Field(ge=1)
     hidden: int = Field(default=32, ge=1)
+
+    @classmethod
+    def for_curriculum(cls, curriculum: Curriculum, options: Mapping[str, Any]) -> "DktSpec":
+        """One row per skill of the curriculum."""
+        return cls.model_validate({**options, "skills": len(curriculum.skills)})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the three weights."""

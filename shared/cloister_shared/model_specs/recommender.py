@@ -8,7 +8,8 @@ history where it lies and never leaves it. A factored item-to-item model in the 
     score_i = u(t) · target[i] + bias[i]
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -33,6 +34,13 @@ class RecommenderSpec(ModelSpec):
     lags: int = Field(default=8, ge=1)
     negatives: int = Field(default=20, ge=1)
     prior: float = Field(default=0.0, ge=0)
+
+    @classmethod
+    def for_curriculum(
+        cls, curriculum: Curriculum, options: Mapping[str, Any]
+    ) -> "RecommenderSpec":
+        """One row per item of the curriculum."""
+        return cls.model_validate({**options, "items": len(curriculum.items)})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the two weights."""

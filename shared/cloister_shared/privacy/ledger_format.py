@@ -108,9 +108,15 @@ class Spend(Frozen):
     """Micro-units of RDP at the ledger's order; ``None`` is infinite."""
     events: tuple[ModelEvent, ...] = ()
 
-    def epsilon(self, delta: float, accountant: Literal["rdp", "pld"] = "pld") -> float:
+    def epsilon(
+        self,
+        delta: float,
+        accountant: Literal["rdp", "pld"] = "pld",
+        *,
+        order: float | None = None,
+    ) -> float:
         """The ε that these events add up to, over all models."""
-        return epsilon([one.event for one in self.events], delta, accountant)
+        return epsilon([one.event for one in self.events], delta, accountant, order=order)
 
 
 SpendByGroup = dict[Group, Spend]

@@ -1,0 +1,50 @@
+"""The ClientApp that an institution's node runs; the bundle names ``cloister_client.app:app``."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context
+
+from cloister_client.flower import make_client_app
+from cloister_client.home import NodeHome
+from cloister_client.node import Node
+from cloister_shared.errors import ConfigError
+from cloister_shared.model_specs import ModelSpec, Weights
+
+HOME_KEY = "cloister-home"
+"""The key of Flower's node config that says where the node's home is."""
+
+
+def node_from_context(context: Context) -> Node:
+    """The node whose home the SuperNode was started with."""
+    home = context.node_config.get(HOME_KEY)
+    if not isinstance(home, str):
+        raise ConfigError(f"start the node with --node-config '{HOME_KEY}=\"DIRECTORY\"'")
+    return _opened(Path(home))
+
+
+def node_from_home(home: NodeHome) -> Node:
+    """An institution's node over its store and ledger."""
+    store = home.store()
+
+    def install(spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
+        version = store.add_model_version(spec, weights, plan, round_number)
+        store.activate(spec.kind, version.id)
+
+    return Node(
+        name=home.config.name,
+        declared_size=home.config.declared_size,
+        curriculum=home.curriculum,
+        policy=home.config.policy,
+        source=store,
+        ledger=home.ledger(),
+        install=install,
+    )
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path) -> Node:
+    return node_from_home(NodeHome.open(path))
+
+
+app = make_client_app(node_from_context)

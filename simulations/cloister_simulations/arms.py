@@ -1,0 +1,182 @@
+"""The arms of a simulation: the same round loop over differently grouped learners."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+from cloister_client.flower import make_client_app
+from cloister_server.checkpoint import RoundRecord, RunState, load_checkpoint
+from cloister_server.flower import make_server_app
+from cloister_server.rounds import Coordinator
+from cloister_shared.frozen import Frozen
+from cloister_shared.model_specs import Weights
+from cloister_shared.plan import Plan
+from cloister_simulations.backend import run_apps
+from cloister_simulations.config import ArmName, SimulationConfig
+from cloister_simulations.evaluation import Evaluator
+from cloister_simulations.nodes import DiskNodes, MemoryNodes, SimulatedNodes, make_homes
+from cloister_simulations.plans import make_plan
+from cloister_simulations.population import Population
+from cloister_simulations.progress import Reporter
+from cloister_simulations.result import Arm, Figures, Metrics, RoundResult
+
+PRIVATE_ARMS = ("federated", "pooled_private")
+POOL = "pool"
+"""Name of the one node that holds everybody in the pooled arms."""
+
+
+class _Line(Frozen):
+    """One line of a run's metrics file."""
+
+    round: int
+    metrics: dict[str, Metrics]
+
+
+@dataclass
+class ArmRunner:
+    """Runs arms; ``directory`` keeps what a later call needs to resume."""
+
+    config: SimulationConfig
+    population: Population
+    initial_weights: dict[str, Weights]
+    directory: Path
+    reporter: Reporter
+    evaluator: Evaluator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.evaluator = self.population.evaluator()
+
+    def run(self, arm: ArmName) -> tuple[Arm, SimulatedNodes]:
+        """Train one arm to its end, resuming where an earlier call stopped; and its nodes."""
+        began = perf_counter()
+        nodes = self.nodes(arm)
+        rounds, final = self._local_only() if arm == "local_only" else self._shared(arm, nodes)
+        seconds = perf_counter() - began
+        private = arm in PRIVATE_ARMS
+        return Arm(name=arm, private=private, rounds=rounds, final=final, seconds=seconds), nodes
+
+    def nodes(self, arm: ArmName) -> SimulatedNodes:
+        """The nodes of an arm; only those of ``federated`` may be homes on disk."""
+        names = list(self.population.institutions)
+        if arm == "federated" and self.config.storage == "disk":
+            return DiskNodes(self.directory / "nodes", self._noise_key(private=True))
+        apart = {name: (name,) for name in names}
+        groups = {POOL: tuple(names)} if arm.startswith("pooled") else apart
+        return self._memory_nodes(groups, private=arm in PRIVATE_ARMS)
+
+    def plan(self, arm: ArmName) -> Plan:
+        """The plan of a shared arm."""
+        sizes = self.population.declared_sizes
+        if arm.startswith("pooled"):
+            sizes = {POOL: sum(sizes.values())}
+        return make_plan(
+            self.config, arm, self.population.curriculum, sizes, private=arm in PRIVATE_ARMS
+        )
+
+    def _shared(
+        self, arm: ArmName, nodes: SimulatedNodes
+    ) -> tuple[tuple[RoundResult, ...], dict[str, Figures]]:
+        """One model for everybody, with its figures by round."""
+        plan = self.plan(arm)
+        if isinstance(nodes, DiskNodes):
+            make_homes(nodes.directory, self.population, self.config.privacy.budget)
+        log = _MetricLog(self.directory / arm / "metrics.jsonl")
+        state = self._train(plan, nodes, log)
+        metrics = log.read()
+        rounds = tuple(
+            RoundResult(**record.model_dump(), metrics=metrics.get(record.round, {}))
+            for record in state.records
+        )
+        final = {
+            model.spec.kind: self.evaluator.shared(model.spec, state.weights[model.spec.kind])
+            for model in plan.models
+        }
+        return rounds, final
+
+    def _local_only(self) -> tuple[tuple[RoundResult, ...], dict[str, Figures]]:
+        """Every institution alone, without noise, each with a model of its own."""
+        weights: dict[str, dict[str, Weights]] = {}
+        for name, size in self.population.declared_sizes.items():
+            plan = make_plan(
+                self.config,
+                f"local_only.{len(weights)}",
+                self.population.curriculum,
+                {name: size},
+                private=False,
+            )
+            nodes = self._memory_nodes({name: (name,)}, private=False)
+            state = self._train(plan, nodes, None)
+            for kind, trained in state.weights.items():
+                weights.setdefault(kind, {})[name] = trained
+        final = {
+            model.spec.kind: self.evaluator.own(model.spec, weights[model.spec.kind])
+            for model in plan.models
+        }
+        return (), final
+
+    def _train(self, plan: Plan, nodes: SimulatedNodes, log: "_MetricLog | None") -> RunState:
+        self.reporter.begin(plan.run, plan.rounds)
+
+        def observe(record: RoundRecord, weights: Mapping[str, Weights]) -> None:
+            self.reporter.reach(record.round)
+            if log is not None:
+                log.append(record.round, self._metrics(plan, record.round, weights))
+
+        coordinator = Coordinator(
+            plan, self.initial_weights, self.directory / plan.run, observe=observe
+        )
+        interrupted = load_checkpoint(coordinator.checkpoint_path, plan)
+        if interrupted is not None:
+            nodes.restore(plan, interrupted.records)
+            self.reporter.reach(interrupted.round)
+        states: list[RunState] = []
+        server_app = make_server_app(lambda exchange, _: states.append(coordinator.run(exchange)))
+        run_apps(self.config.backend, server_app, make_client_app(nodes), nodes)
+        return states[0]
+
+    def _metrics(
+        self, plan: Plan, number: int, weights: Mapping[str, Weights]
+    ) -> dict[str, Metrics]:
+        """Figures of the models that this round trained, where a look is due."""
+        return {
+            model.spec.kind: self.evaluator.shared(model.spec, weights[model.spec.kind]).all
+            for model in plan.active(number)
+            if number % self.config.evaluate_every_rounds == 0 or number == model.rounds
+        }
+
+    def _memory_nodes(self, groups: Mapping[str, tuple[str, ...]], *, private: bool) -> MemoryNodes:
+        sizes = self.population.declared_sizes
+        return MemoryNodes(
+            curriculum=self.population.curriculum,
+            sources={name: self.population.source(*members) for name, members in groups.items()},
+            declared_sizes={
+                name: sum(sizes[member] for member in members) for name, members in groups.items()
+            },
+            budget=self.config.privacy.budget,
+            seed=self._noise_key(private=private),
+            enforced=private,
+        )
+
+    def _noise_key(self, *, private: bool) -> int | None:
+        """Without a guarantee to keep, everything is reproducible."""
+        system = private and self.config.privacy.noise == "system"
+        return None if system else self.config.seed
+
+
+class _MetricLog:
+    """Figures by round, kept beside the checkpoint so that a resumed run shows them all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, number: int, metrics: dict[str, Metrics]) -> None:
+        """Keep the figures of one round, if there are any."""
+        if metrics:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_Line(round=number, metrics=metrics).model_dump_json() + "\n")
+
+    def read(self) -> dict[int, dict[str, Metrics]]:
+        """All figures by round; a round that was done again counts once."""
+        lines = map(_Line.model_validate_json, self._path.read_text("utf-8").splitlines())
+        return {line.round: line.metrics for line in lines}

@@ -1,0 +1,60 @@
+"""``cloister simulate`` and ``cloister demo``."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cloister_simulations.config import load_config
+
+
+def simulate(
+    config: Annotated[Path, typer.Argument(help="A file like those in configs/simulation.")],
+    json: Annotated[Path | None, typer.Option(help="Write the result here as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints and node homes; default: out/NAME.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars, no table.")] = False,
+) -> None:
+    """Simulate a consortium: train, compare with baselines, report.
+
+    Interrupted with Ctrl-C, the same command resumes at the last finished round.
+    """
+    settings = load_config(config)
+    # Imported late: `cloister --help` need not wait for torch.
+    from cloister_simulations.experiment import run_simulation
+    from cloister_simulations.progress import Silent, progress_bars
+    from cloister_simulations.report import print_summary, write_report
+
+    directory = work or Path("out") / settings.name
+    console = Console(stderr=True)
+    command = shlex.join(["cloister", *sys.argv[1:]])
+    if quiet:
+        result = run_simulation(settings, directory, Silent(), command)
+    else:
+        with progress_bars(console) as bars:
+            result = run_simulation(settings, directory, bars, command)
+        print_summary(result, console)
+    if json is not None:
+        json.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    page = report or directory / "report.html"
+    write_report(result, page)
+    console.print(f"report: {page}", markup=False, highlight=False)
+
+
+def demo(
+    config: Annotated[
+        Path, typer.Argument(help="The simulation to run; its nodes must be on disk.")
+    ] = Path("configs/simulation/demo.yaml"),
+    work: Annotated[Path, typer.Option(help="Where nodes and checkpoints are kept.")] = Path(
+        "out/demo"
+    ),
+) -> None:
+    """The whole of Cloister on this machine: train together, then ask each school's own node."""
+    from cloister_simulations.demo import run_demo
+
+    run_demo(load_config(config), work, Console())

@@ -1,0 +1,131 @@
+"""The file that describes a simulation: data, homes, models, privacy, and what to compare with."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cloister_shared.frozen import Frozen
+from cloister_shared.plan import LocalTraining, ServerOptimizer
+from cloister_shared.privacy.budget import Budget
+from cloister_shared.yaml_config import load_yaml
+from cloister_simulations.partition import PartitionConfig
+from cloister_simulations.synthetic import SyntheticSchools
+
+ArmName = Literal["federated", "federated_non_private", "local_only", "pooled", "pooled_private"]
+
+
+class SyntheticData(Frozen):
+    """Schools that the generator makes."""
+
+    source: Literal["synthetic"]
+    generator: SyntheticSchools = SyntheticSchools()
+
+
+class PublicData(Frozen):
+    """A public data set from the data directory, by the name of its reader."""
+
+    source: Literal["assistments2009", "assistments2015", "assistments2017"]
+    known_institution_only: bool = False
+    """Drop learners whose institution is not known."""
+
+
+DataConfig = Annotated[SyntheticData | PublicData, Field(discriminator="source")]
+
+
+class FoldEvaluation(Frozen):
+    """Evaluation learners are those of one published fold."""
+
+    fold: int
+
+
+class ShareEvaluation(Frozen):
+    """Evaluation learners are drawn at random, ``share`` of all."""
+
+    share: float = Field(default=0.2, gt=0, lt=1)
+
+
+class Training(Frozen):
+    """How one model is trained.
+
+    ``noise_multiplier`` None is calibrated so that the rounds spend the model's share of the
+    budget; the arms without noise ignore it, and the clip.
+    """
+
+    rounds: int = Field(ge=1)
+    sampling_rate: float = Field(gt=0, le=1)
+    noise_multiplier: float | None = Field(default=None, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    local: LocalTraining = LocalTraining()
+    server: ServerOptimizer = ServerOptimizer()
+
+
+class Pretraining(Frozen):
+    """Start from weights trained on public synthetic answers; costs no learner any privacy.
+
+    The answers come from item response models with widely drawn parameters that know nothing of
+    the curriculum but its number of skills.
+    """
+
+    learners: int = Field(default=2000, ge=1)
+    answers: int = Field(default=100, ge=2)
+    steps: int = Field(default=300, ge=1)
+    learning_rate: float = Field(default=0.01, gt=0)
+
+
+class ModelConfig(Frozen):
+    """One model of the run: ``spec`` holds the options of its kind, sizes are the curriculum's."""
+
+    kind: str
+    spec: dict[str, Any] = Field(default_factory=dict)
+    budget_share: float = Field(default=1.0, gt=0, le=1)
+    private: Training
+    non_private: Training
+    pretraining: Pretraining | None = None
+
+
+class SimulationPrivacy(Frozen):
+    """The nodes' budget; ``keyed`` noise can be reproduced and carries no guarantee."""
+
+    budget: Budget
+    noise: Literal["system", "keyed"] = "system"
+
+
+class SimulationConfig(Frozen):
+    """Everything that a simulation depends on, besides the code."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=40)
+    seed: int = Field(default=1, ge=0)
+    data: DataConfig
+    partition: PartitionConfig
+    evaluation: FoldEvaluation | ShareEvaluation = ShareEvaluation()
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    privacy: SimulationPrivacy
+    arms: tuple[ArmName, ...] = ("federated", "federated_non_private", "local_only", "pooled")
+    baselines: bool = True
+    storage: Literal["memory", "disk"] = "memory"
+    backend: Literal["in_process", "ray"] = "in_process"
+    quorum_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the institutions that must contribute to a round."""
+    deadline_s: float = Field(default=600.0, gt=0)
+    evaluate_every_rounds: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SimulationConfig":
+        problems = []
+        if sum(model.budget_share for model in self.models) > 1 + 1e-9:
+            problems.append("the models' budget_share add up to more than 1")
+        if len({model.kind for model in self.models}) < len(self.models):
+            problems.append("each model kind stands once")
+        if self.backend == "ray" and self.storage != "disk":
+            problems.append("the ray backend needs storage: disk, its nodes are processes")
+        if len(set(self.arms)) < len(self.arms):
+            problems.append("each arm stands once")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def load_config(path: Path) -> SimulationConfig:
+    """Read a simulation's file; raises ``ConfigError`` that lists every mistake."""
+    return load_yaml(path, SimulationConfig)

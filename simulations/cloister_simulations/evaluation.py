@@ -1,0 +1,34 @@
+"""Exact figures on evaluation learners: simulation only, no node would release them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cloister_client.histories import History
+from cloister_client.models import Scores, model_kind
+from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_simulations.baselines.figures import figures_by_institution
+from cloister_simulations.result import Figures
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluation histories, and the institution of each."""
+
+    histories: Sequence[History]
+    institutions: Sequence[str]
+
+    def shared(self, spec: ModelSpec, weights: Weights) -> Figures:
+        """Figures of one model for all institutions."""
+        return self.figures(spec, model_kind(spec).score(spec, weights, self.histories))
+
+    def own(self, spec: ModelSpec, weights: Mapping[str, Weights]) -> Figures:
+        """Figures where every institution has a model of its own."""
+        scores = [
+            model_kind(spec).score(spec, weights[institution], [history])[0]
+            for history, institution in zip(self.histories, self.institutions, strict=True)
+        ]
+        return self.figures(spec, scores)
+
+    def figures(self, spec: ModelSpec, scores: Sequence[Scores]) -> Figures:
+        """Figures of any predictor's scores, one for each history."""
+        return figures_by_institution(scores, self.institutions, model_kind(spec).metrics)

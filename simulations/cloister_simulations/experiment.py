@@ -1,0 +1,157 @@
+"""One simulation from config to result: data, homes, arms, baselines, spend."""
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from pydantic import JsonValue
+
+from cloister_client.models import Scores
+from cloister_client.node import Node
+from cloister_shared import __version__
+from cloister_shared.canonical import digest
+from cloister_shared.model_specs import Weights
+from cloister_simulations import baselines
+from cloister_simulations.arms import ArmRunner
+from cloister_simulations.config import SimulationConfig
+from cloister_simulations.plans import check_budget, make_spec
+from cloister_simulations.population import Population, populate
+from cloister_simulations.pretraining import pretrained_weights
+from cloister_simulations.progress import Reporter
+from cloister_simulations.result import (
+    Arm,
+    Figures,
+    Guarantee,
+    NodeResult,
+    SimulationResult,
+    Spend,
+)
+
+LIBRARIES = ("torch", "opacus", "flwr", "numpy", "dp-accounting", "scikit-learn")
+
+
+def run_simulation(
+    config: SimulationConfig, directory: Path, reporter: Reporter, command: str
+) -> SimulationResult:
+    """Run every arm and baseline of ``config``; an interrupted simulation resumes.
+
+    ``directory`` keeps checkpoints, node homes and metrics. Raises ``BudgetExceededError`` before
+    any data is read if the private arms do not fit the budget.
+    """
+    began = perf_counter()
+    check_budget(config)
+    # A second thread slows these small products down; the other core is the operating system's.
+    torch.set_num_threads(1)
+    population = populate(config)
+    runner = ArmRunner(
+        config, population, _initial_weights(config, population, reporter), directory, reporter
+    )
+    arms: list[Arm] = []
+    nodes: tuple[NodeResult, ...] = ()
+    for name in config.arms:
+        arm, arm_nodes = runner.run(name)
+        arms.append(arm)
+        if name == "federated":
+            nodes = tuple(_node_result(population, arm_nodes.node(one)) for one in arm_nodes.names)
+    return SimulationResult(
+        cloister_version=__version__,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        config=config.model_dump(mode="json"),
+        config_digest=digest(config.model_dump(mode="json")),
+        seeds={"simulation": config.seed},
+        machine=_machine(),
+        wall_clock_s=perf_counter() - began,
+        guarantee=_guarantee(config),
+        nodes=nodes,
+        arms=tuple(arms),
+        baselines=_baselines(config, population, runner, reporter) if config.baselines else {},
+    )
+
+
+def _initial_weights(
+    config: SimulationConfig, population: Population, reporter: Reporter
+) -> dict[str, Weights]:
+    weights: dict[str, Weights] = {}
+    for model in config.models:
+        spec = make_spec(model, population.curriculum)
+        if model.pretraining is None:
+            weights[model.kind] = spec.initial_weights(population.curriculum, config.seed)
+        else:
+            reporter.begin(f"pretraining {model.kind}", 1)
+            weights[model.kind] = pretrained_weights(
+                spec, population.curriculum, model.pretraining, config.seed
+            )
+            reporter.reach(1)
+    return weights
+
+
+def _baselines(
+    config: SimulationConfig, population: Population, runner: ArmRunner, reporter: Reporter
+) -> dict[str, dict[str, Figures]]:
+    """Every baseline that knows one of the config's model kinds."""
+    train = [one.history for one in population.train(*population.institutions)]
+    figures: dict[str, dict[str, Figures]] = {}
+    for model in config.models:
+        known = baselines.BASELINES.get(model.kind, {})
+        spec = make_spec(model, population.curriculum)
+        reporter.begin(f"baselines {model.kind}", len(known))
+        for done, (name, predict) in enumerate(known.items(), start=1):
+            scores: list[Scores] = predict(
+                train, runner.evaluator.histories, population.curriculum
+            )
+            figures.setdefault(model.kind, {})[name] = runner.evaluator.figures(spec, scores)
+            reporter.reach(done)
+    return figures
+
+
+def _node_result(population: Population, node: Node) -> NodeResult:
+    header = node.ledger.header
+    return NodeResult(
+        name=node.name,
+        declared_size=node.declared_size,
+        learners_train=len(population.train(node.name)),
+        learners_evaluation=len(population.evaluation(node.name)),
+        spend=tuple(
+            Spend(
+                role=role,
+                cohort=cohort,
+                epsilon_pld=spend.epsilon(header.budget.delta, "pld"),
+                epsilon_rdp=spend.epsilon(header.budget.delta, "rdp", order=header.order),
+            )
+            for (role, cohort), spend in node.ledger.spent().items()
+        ),
+    )
+
+
+def _guarantee(config: SimulationConfig) -> Guarantee:
+    budget = config.privacy.budget
+    if "federated" not in config.arms:
+        return Guarantee(kind="none", reason="no federated arm with noise was run")
+    if config.privacy.noise == "keyed":
+        return Guarantee(
+            kind="none",
+            reason="the noise is reproducible (privacy.noise: keyed); use noise: system",
+            epsilon_limit=budget.epsilon,
+            delta=budget.delta,
+        )
+    return Guarantee(
+        kind="learner_level_dp",
+        reason="every learner's whole history, over all models of the federated arm",
+        epsilon_limit=budget.epsilon,
+        delta=budget.delta,
+    )
+
+
+def _machine() -> Mapping[str, JsonValue]:
+    return {
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }

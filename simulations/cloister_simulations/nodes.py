@@ -1,0 +1,220 @@
+"""The nodes of a simulation: in memory, or as homes on disk like any institution's."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from flwr.app import Context
+from flwr.app.user_config import UserConfig
+
+from cloister_client.app import node_from_home
+from cloister_client.config import NodeConfig
+from cloister_client.histories import HistorySource, Interaction
+from cloister_client.home import NodeHome
+from cloister_client.ledger import Ledger, MemoryLedger
+from cloister_client.node import Node, NoiseFactory, system_noise
+from cloister_server.checkpoint import RoundRecord
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_shared.plan import Plan
+from cloister_shared.privacy.budget import Budget
+from cloister_shared.privacy.ledger_format import Charge
+from cloister_shared.privacy.noise import KeyedNoise, NoiseSource
+from cloister_shared.privacy.policy import Policy
+from cloister_simulations.dataset import LearnerRecord
+from cloister_simulations.population import Population
+
+NODE_KEY = "cloister-node"
+"""Where a Flower node config of ours says which node it is."""
+
+
+class SimulatedNodes(Protocol):
+    """The nodes of one arm; also the provider that the ClientApp asks."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all nodes, sorted."""
+
+    def __call__(self, context: Context) -> Node:
+        """The node that a Flower context belongs to."""
+
+    def node(self, name: str) -> Node:
+        """The node called ``name``."""
+
+    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+        """Make sure that the ledgers hold the charges of an interrupted run's rounds."""
+
+
+def node_configs(nodes: SimulatedNodes) -> dict[int, UserConfig]:
+    """A Flower node id and config for every node."""
+    return {number: {NODE_KEY: name} for number, name in enumerate(nodes.names, start=1)}
+
+
+def node_name(nodes: SimulatedNodes, context: Context) -> str:
+    """Which node a context means; Flower's Ray engine only numbers its nodes."""
+    config = context.node_config
+    if NODE_KEY in config:
+        return str(config[NODE_KEY])
+    return nodes.names[int(config["partition-id"])]
+
+
+def keyed_noise(seed: int, name: str, plan: Plan, round_number: int, kind: str) -> NoiseSource:
+    """Reproducible noise, separate for every node, run, round and model kind."""
+    return KeyedNoise(seed, name, plan.run, round_number, kind)
+
+
+@dataclass
+class MemoryNodes:
+    """Nodes over sources in memory; released models stay in ``models``."""
+
+    curriculum: Curriculum
+    sources: Mapping[str, HistorySource]
+    declared_sizes: Mapping[str, int]
+    budget: Budget
+    seed: int | None
+    """Key of reproducible noise; None for the system's."""
+    enforced: bool
+    models: dict[tuple[str, str], Weights] = field(default_factory=dict)
+    _ledgers: dict[str, Ledger] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all nodes, sorted."""
+        return sorted(self.sources)
+
+    def __call__(self, context: Context) -> Node:
+        """The node that a Flower context belongs to."""
+        return self.node(node_name(self, context))
+
+    def node(self, name: str) -> Node:
+        """The node called ``name``; its ledger lives as long as this object."""
+        return Node(
+            name=name,
+            declared_size=self.declared_sizes[name],
+            curriculum=self.curriculum,
+            policy=simulation_policy(self.budget, self.declared_sizes[name]),
+            source=self.sources[name],
+            ledger=self._ledgers.setdefault(name, MemoryLedger(self.budget, self.enforced)),
+            install=partial(self._install, name),
+            noise=noise_factory(self.seed, name),
+        )
+
+    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+        """Charge again what the lost ledgers were charged for, round by round."""
+        for record in records:
+            for name in record.participants:
+                _charge_again(self.node(name), plan, record.round)
+
+    def _install(
+        self, name: str, spec: ModelSpec, weights: Weights, plan: str, round_number: int
+    ) -> None:
+        del plan, round_number
+        self.models[name, spec.kind] = weights
+
+
+@dataclass
+class DiskNodes:
+    """Node homes under ``directory``, opened in whichever process asks."""
+
+    directory: Path
+    seed: int | None
+    _open: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all nodes, sorted."""
+        return sorted(path.name for path in self.directory.iterdir() if path.is_dir())
+
+    def __call__(self, context: Context) -> Node:
+        """The node that a Flower context belongs to."""
+        return self.node(node_name(self, context))
+
+    def node(self, name: str) -> Node:
+        """The node whose home is called ``name``, opened once a process."""
+        if name not in self._open:
+            node = node_from_home(self.home(name))
+            self._open[name] = replace(node, noise=noise_factory(self.seed, name))
+        return self._open[name]
+
+    def home(self, name: str) -> NodeHome:
+        """The home called ``name``."""
+        return NodeHome.open(self.directory / name)
+
+    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+        """Nothing to do: ledgers on disk kept their charges."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """Open files do not travel to other processes."""
+        return {"directory": self.directory, "seed": self.seed, "_open": {}}
+
+
+def make_homes(directory: Path, population: Population, budget: Budget) -> None:
+    """Create the homes that are missing and import their learners; what is there is kept."""
+    sizes = population.declared_sizes
+    for name, records in population.institutions.items():
+        path = directory / name
+        if not path.exists():
+            config = NodeConfig(
+                name=name,
+                declared_size=sizes[name],
+                policy=simulation_policy(budget, sizes[name]),
+                simulation=True,
+            )
+            NodeHome.create(path, config, population.curriculum)
+        roles = {one.key: population.roles[one.key] for one in records}
+        store = NodeHome.open(path).store()
+        store.import_interactions(_interactions(records, population.curriculum), roles=roles)
+
+
+def simulation_policy(budget: Budget, declared_size: int) -> Policy:
+    """A policy that lets researchers do everything but exceed the budget."""
+    return Policy(
+        budget=budget,
+        min_noise_multiplier=0.0,
+        max_sampling_rate=1.0,
+        max_clip_norm=1e6,
+        max_local_steps=1_000_000,
+        min_declared_size=min(50, declared_size),
+        allow_without_guarantee=True,
+    )
+
+
+def noise_factory(seed: int | None, name: str) -> NoiseFactory:
+    """Keyed noise of ``seed`` for the node ``name``, or the system's if there is none."""
+    return system_noise if seed is None else partial(keyed_noise, seed, name)
+
+
+def _charge_again(node: Node, plan: Plan, round_number: int) -> None:
+    reservation = node.ledger.reserve(
+        Charge(
+            run=plan.run,
+            round=round_number,
+            plan=plan.digest,
+            request="restored",
+            cohorts=node.cohorts,
+            events=plan.charge_events(round_number),
+        )
+    )
+    if reservation.payload is None:
+        node.ledger.start(reservation)
+        node.ledger.commit(reservation, b"")
+
+
+def _interactions(
+    records: Iterable[LearnerRecord], curriculum: Curriculum
+) -> Iterator[Interaction]:
+    """Histories back in the form in which an LMS tells them."""
+    for record in records:
+        history = record.history
+        for position in range(len(history)):
+            skills = history.skills[position]
+            yield Interaction(
+                learner=record.key,
+                item=curriculum.items[history.items[position]].id,
+                correct=bool(history.correct[position]),
+                when=float(history.when[position]),
+                key=str(position),
+                skills=tuple(curriculum.skills[skill].id for skill in skills[skills >= 0]),
+            )

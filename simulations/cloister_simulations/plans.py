@@ -1,0 +1,86 @@
+"""From a simulation's config to the plan of each arm."""
+
+import math
+from collections.abc import Mapping
+
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.model_specs import SPECS, ModelSpec
+from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.privacy.mechanism import Mechanism
+from cloister_simulations.config import ModelConfig, SimulationConfig, Training
+
+
+def make_plan(
+    config: SimulationConfig,
+    run: str,
+    curriculum: Curriculum,
+    declared_sizes: Mapping[str, int],
+    *,
+    private: bool,
+) -> Plan:
+    """The plan of one run over the nodes of ``declared_sizes``.
+
+    Noise multipliers are calibrated so that each model spends its share of the budget. Raises
+    ``ConfigError`` where no noise would be enough.
+    """
+    return Plan(
+        run=run,
+        curriculum=curriculum.digest,
+        models=tuple(
+            _model_plan(config, model, curriculum, private=private) for model in config.models
+        ),
+        declared_sizes=dict(declared_sizes),
+        quorum=max(1, math.ceil(config.quorum_share * len(declared_sizes))),
+        deadline_s=config.deadline_s,
+    )
+
+
+def make_spec(model: ModelConfig, curriculum: Curriculum) -> ModelSpec:
+    """The model's spec in the curriculum's size."""
+    return SPECS.get(model.kind).for_curriculum(curriculum, model.spec)
+
+
+def check_budget(config: SimulationConfig) -> None:
+    """Raise ``BudgetExceededError`` if the private arms do not fit the budget; reads no data."""
+    mechanisms = [(_mechanism(config, model, private=True), model.private) for model in config.models]
+    longest = max(training.rounds for _, training in mechanisms)
+    rounds = [
+        [
+            mechanism.event(training.local.steps)
+            for mechanism, training in mechanisms
+            if training.rounds >= number
+        ]
+        for number in range(1, longest + 1)
+    ]
+    budget = config.privacy.budget
+    budget.require(rounds, budget.limit)
+
+
+def _model_plan(
+    config: SimulationConfig, model: ModelConfig, curriculum: Curriculum, *, private: bool
+) -> ModelPlan:
+    training = model.private if private else model.non_private
+    return ModelPlan(
+        spec=make_spec(model, curriculum),
+        rounds=training.rounds,
+        mechanism=_mechanism(config, model, private=private),
+        local=training.local,
+        server=training.server,
+    )
+
+
+def _mechanism(config: SimulationConfig, model: ModelConfig, *, private: bool) -> Mechanism:
+    training = model.private if private else model.non_private
+    return Mechanism(
+        noise_multiplier=_noise(config, model, training) if private else 0.0,
+        clip_norm=training.clip_norm,
+        sampling_rate=training.sampling_rate,
+    )
+
+
+def _noise(config: SimulationConfig, model: ModelConfig, training: Training) -> float:
+    if training.noise_multiplier is not None:
+        return training.noise_multiplier
+    return config.privacy.budget.calibrate(
+        training.sampling_rate, training.local.steps, training.rounds, model.budget_share
+    )

@@ -1,0 +1,101 @@
+"""Who lives where: the institutions of a simulation, and who trains and who evaluates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cloister_client.config import declared_size_for
+from cloister_client.histories import MemoryHistorySource
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import DataError
+from cloister_shared.privacy.ledger_format import Role
+from cloister_shared.privacy.noise import KeyedNoise, bernoulli
+from cloister_simulations.config import (
+    DataConfig,
+    FoldEvaluation,
+    SimulationConfig,
+    SyntheticData,
+)
+from cloister_simulations.dataset import Dataset, LearnerRecord, data_directory
+from cloister_simulations.evaluation import Evaluator
+from cloister_simulations.partition import partition
+from cloister_simulations.readers import READERS
+from cloister_simulations.synthetic import generate
+
+
+@dataclass(frozen=True)
+class Population:
+    """Learners by institution, with one home and one permanent role each."""
+
+    curriculum: Curriculum
+    institutions: Mapping[str, Sequence[LearnerRecord]]
+    roles: Mapping[str, Role]
+
+    @property
+    def declared_sizes(self) -> dict[str, int]:
+        """The public N̂ of every institution: its train-role learners, rounded up to a grid."""
+        return {name: declared_size_for(len(self.train(name))) for name in self.institutions}
+
+    def train(self, *names: str) -> list[LearnerRecord]:
+        """Train-role learners of the named institutions, together."""
+        return self._with_role("train", names)
+
+    def evaluation(self, *names: str) -> list[LearnerRecord]:
+        """Evaluation-role learners of the named institutions, together."""
+        return self._with_role("evaluation", names)
+
+    def source(self, *names: str) -> MemoryHistorySource:
+        """The train-role learners of the named institutions as one source in memory."""
+        return MemoryHistorySource({one.key: one.history for one in self.train(*names)})
+
+    def evaluator(self) -> Evaluator:
+        """All evaluation learners, by institution."""
+        pairs = [(one.history, name) for name in self.institutions for one in self.evaluation(name)]
+        return Evaluator([history for history, _ in pairs], [name for _, name in pairs])
+
+    def _with_role(self, role: Role, names: Sequence[str]) -> list[LearnerRecord]:
+        return [
+            one for name in names for one in self.institutions[name] if self.roles[one.key] == role
+        ]
+
+
+def populate(config: SimulationConfig) -> Population:
+    """Read or generate the data, give every learner a home and a role.
+
+    Raises ``DataError`` if an institution is left without learners of either role.
+    """
+    dataset = read_data(config.data, config.seed)
+    institutions = partition(dataset, config.partition)
+    population = Population(dataset.curriculum, institutions, _roles(config, institutions))
+    for name in institutions:
+        if not population.train(name) or not population.evaluation(name):
+            raise DataError(
+                f"institution {name} has {len(population.train(name))} train and "
+                f"{len(population.evaluation(name))} evaluation learners; both must be at least 1"
+            )
+    return population
+
+
+def read_data(data: DataConfig, seed: int) -> Dataset:
+    """The data set of a config."""
+    if isinstance(data, SyntheticData):
+        return generate(data.generator, seed)
+    dataset = READERS[data.source](data_directory() / data.source)
+    if data.known_institution_only:
+        known = tuple(one for one in dataset.learners if one.institution is not None)
+        return Dataset(dataset.name, dataset.curriculum, known)
+    return dataset
+
+
+def _roles(
+    config: SimulationConfig, institutions: Mapping[str, Sequence[LearnerRecord]]
+) -> dict[str, Role]:
+    learners = [one for records in institutions.values() for one in records]
+    if isinstance(config.evaluation, FoldEvaluation):
+        chosen = [one.fold == config.evaluation.fold for one in learners]
+    else:
+        draws = KeyedNoise(config.seed, "roles")
+        chosen = list(bernoulli(draws, config.evaluation.share, len(learners)))
+    return {
+        one.key: "evaluation" if evaluates else "train"
+        for one, evaluates in zip(learners, chosen, strict=True)
+    }
