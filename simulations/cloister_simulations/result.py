@@ -7,7 +7,7 @@ knows all of its data. A figure that does not exist (NaN, an infinite ε) is nul
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.ledger_format import Role
@@ -37,6 +37,12 @@ class Guarantee(Frozen):
     epsilon_limit: Figure = None
     delta: Figure = None
     tuning_included: Literal[False] = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "Guarantee":
+        if self.kind == "learner_level_dp" and None in (self.epsilon_limit, self.delta):
+            raise ValueError("a guarantee needs an epsilon_limit and a delta")
+        return self
 
 
 class Spend(Frozen):
@@ -112,6 +118,20 @@ class SimulationResult(Frozen):
     arms: tuple[Arm, ...]
     baselines: dict[str, dict[str, Figures]] = Field(default_factory=dict)
     """Figures by model kind, then by baseline."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SimulationResult":
+        if self.guarantee.kind == "learner_level_dp":
+            limit = self.guarantee.epsilon_limit or 0.0
+            over = [
+                node.name
+                for node in self.nodes
+                for spend in node.spend
+                if spend.epsilon_rdp is None or spend.epsilon_rdp > limit + 1e-9
+            ]
+            if over:
+                raise ValueError(f"ε ≤ {limit:g} is claimed, more was spent at {over[0]}")
+        return self
 
     @property
     def model_kinds(self) -> list[str]:

@@ -1,0 +1,103 @@
+import pytest
+
+from cloister_simulations.report import comparison, tables, wording
+from cloister_simulations.result import Arm, Figures, NodeResult, RoundResult
+
+
+def arm(name: str, private: bool = False, **metrics: float | None) -> Arm:
+    return Arm(name=name, private=private, final={"dkt": Figures(all=metrics)}, seconds=1)
+
+
+def column(table: tables.Table, name: str) -> dict[str, str]:
+    return {row[0]: row[table.head.index(name)] for row in table.rows}
+
+
+def test_every_arm_and_baseline_is_compared_with_pooled_on_the_main_metric(make_result):
+    arms = (arm("federated", auc=0.70), arm("pooled", auc=0.72), arm("broken", auc=None))
+    baselines = {"dkt": {"best_lr": Figures(all={"auc": 0.73})}}
+    table = tables.summary_table(make_result(arms=arms, baselines=baselines), "dkt")
+    assert column(table, "AUC − pooled") == {
+        "federated": "−0.0200",
+        "pooled": "–",
+        "broken": "–",
+        "best lr (baseline)": "+0.0100",
+    }
+
+
+def test_without_a_pooled_arm_there_are_no_differences(make_result):
+    table = tables.summary_table(make_result(arms=(arm("federated", auc=0.7),)), "dkt")
+    assert set(column(table, "AUC − pooled").values()) == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "private", "expected"),
+    [
+        ("learner_level_dp", True, "learner-level DP"),
+        ("none", True, "noise only"),
+        ("learner_level_dp", False, "none"),
+    ],
+)
+def test_only_private_arms_of_a_run_with_a_guarantee_are_called_private(
+    make_result, kind, private, expected
+):
+    guarantee = {"kind": kind, "reason": "because", "epsilon_limit": 4.0, "delta": 1e-6}
+    result = make_result(arms=(arm("federated", private, auc=0.7),), guarantee=guarantee)
+    assert column(tables.summary_table(result, "dkt"), "privacy")["federated"] == expected
+
+
+def test_many_rounds_are_thinned_out_from_the_first_to_the_last():
+    shown = tables.thinned(range(1, 301))
+    assert len(shown) == tables.MOST_ROUNDS
+    assert (shown[0], shown[-1]) == (1, 300)
+
+
+def test_rounds_that_measured_nothing_are_left_out(make_result):
+    rounds = tuple(
+        RoundResult(round=n, seconds=1, metrics={"dkt": {"auc": 0.6}} if n % 2 else {})
+        for n in range(1, 6)
+    )
+    one = arm("federated", auc=0.6).model_copy(update={"rounds": rounds})
+    table = tables.rounds_table(make_result(arms=(one,)), "dkt")
+    assert [row[0] for row in table.rows] == ["1", "3", "5"]
+
+
+def test_of_many_institutions_the_largest_are_shown_and_the_caption_says_so(make_result):
+    nodes = tuple(
+        NodeResult(name=f"n{size}", declared_size=size, learners_train=1, learners_evaluation=0)
+        for size in range(1, 1001)
+    )
+    result = make_result(nodes=nodes)
+    assert comparison.shown_institutions(result) == [f"n{size}" for size in range(981, 1001)]
+    assert "the 20 largest of 1,000" in tables.institutions_table(result, "dkt").caption
+
+
+def test_the_best_baseline_is_the_one_with_the_highest_main_metric(make_result):
+    figures = {"a": None, "b": 0.6, "c": 0.5}
+    baselines = {"dkt": {name: Figures(all={"auc": auc}) for name, auc in figures.items()}}
+    best = comparison.best_baseline(make_result(baselines=baselines), "dkt")
+    assert best is not None
+    assert best.name == "b"
+
+
+def test_an_unknown_model_kind_is_measured_by_its_first_metric(make_result):
+    baselines = {"third": {"guess": Figures(all={"rmse": 1.0, "bias": 0.1})}}
+    assert comparison.main_metric(make_result(baselines=baselines), "third") == "rmse"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(3.701, "3.71"), (3.7, "3.70"), (0.0, "0.00"), (None, "∞")]
+)
+def test_a_spent_epsilon_is_rounded_up(value, expected):
+    assert wording.epsilon(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(7.06, "7.1 s"), (59.96, "1 min 00 s"), (125.0, "2 min 05 s")]
+)
+def test_durations_are_in_seconds_and_minutes(value, expected):
+    assert wording.seconds(value) == expected
+
+
+def test_rejected_contributions_are_listed_with_their_reason(result):
+    rows = tables.rejections_table(result).rows
+    assert ("federated", "17", "Dogwood school", "not_finite") in rows
