@@ -35,7 +35,7 @@ def _learner_level(result: SimulationResult) -> Promise:
             "Whoever sees everything that the institutions sent, and knows every learner but one, "
             "can hardly tell whether that one took part: their odds change by a factor of at most "
             f"e^ε{factor}, except with a probability of about δ.",
-            f"The unit is one learner's whole history, over both models. {_most_spent(result)}",
+            f"The unit is one learner's whole history. {_most_spent(result)}",
             _sentence(guarantee.reason),
             "It covers the arms marked learner-level DP and nothing else here. What was "
             "learned by trying settings on the same data is not included in ε.",
