@@ -27,11 +27,12 @@ _ANSWERS_AT_ONCE = 100_000
 class DktInputs:
     """R rows of T answers with at most S skills.
 
-    ``skills`` (R, T, S) int64, padded with 0; ``shares`` (R, T, S) float32: 1/(number of skills),
-    0 where padded; ``correct`` (R, T) float32; ``weights`` (R, T) float32: 1/(predictions of the
-    learner), 0 where padded.
+    ``items`` (R, T) int64 and ``skills`` (R, T, S) int64, padded with 0; ``shares`` (R, T, S)
+    float32: 1/(number of skills), 0 where padded; ``correct`` (R, T) float32; ``weights`` (R, T)
+    float32: 1/(predictions of the learner), 0 where padded.
     """
 
+    items: torch.Tensor
     skills: torch.Tensor
     shares: torch.Tensor
     correct: torch.Tensor
@@ -39,7 +40,7 @@ class DktInputs:
 
 
 class DktModule(nn.Module):
-    """Three leaves, named as the spec's weights; each is called once per forward."""
+    """Leaves named as the spec's weights; each is called once per forward."""
 
     def __init__(self, spec: DktSpec, weights: Weights) -> None:
         super().__init__()
@@ -49,6 +50,9 @@ class DktModule(nn.Module):
         self.recurrent = nn.Linear(spec.hidden, 4 * spec.hidden, bias=False)
         self.recurrent.weight = nn.Parameter(tensors["recurrent"])
         self.output = nn.Embedding.from_pretrained(tensors["output"], freeze=False)
+        self.item_bias: nn.Embedding | None = None
+        if spec.items:
+            self.item_bias = nn.Embedding.from_pretrained(tensors["item_bias"], freeze=False)
 
     def forward(self, inputs: DktInputs) -> torch.Tensor:
         """(R, T) logits of a right answer, each from the answers before it only."""
@@ -57,7 +61,10 @@ class DktModule(nn.Module):
         gates = (self.input(answered) * shares).sum(dim=2)
         states = states_before(gates, self.recurrent)
         asked = (self.output(inputs.skills) * shares).sum(dim=2)
-        return (asked[..., : self.hidden] * states).sum(dim=-1) + asked[..., self.hidden]
+        logits = (asked[..., : self.hidden] * states).sum(dim=-1) + asked[..., self.hidden]
+        if self.item_bias is None:
+            return logits
+        return logits + self.item_bias(inputs.items).squeeze(-1)
 
 
 class DktKind:
@@ -125,6 +132,7 @@ def _inputs(rows: Sequence[History], weights: Sequence[NDArray[np.float32]]) -> 
     skills = pad([row.skills for row in rows], -1)
     known = (skills >= 0).float()
     return DktInputs(
+        items=pad([row.items for row in rows], 0).long(),
         skills=skills.clamp(min=0).long(),
         shares=known / known.sum(dim=-1, keepdim=True).clamp(min=1),
         correct=pad([row.correct for row in rows], 0.0),

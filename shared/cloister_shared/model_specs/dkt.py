@@ -24,27 +24,33 @@ class DktSpec(ModelSpec):
       Every step adds rows whose weights sum to one, so the rows hold the gates' bias as well.
     - ``recurrent`` (4H, H): gates from the state before.
     - ``output``    (K, H + 1): a skill's read-out row, its bias last.
+    - ``item_bias`` (items, 1): added to the item's logit, if ``items`` > 0. How hard an item is
+      says more than its skill does: the Rasch part of AKT (Ghosh et al. 2020, section 3.4).
     """
 
     kind: Literal["dkt"] = "dkt"
     skills: int = Field(ge=1)
     hidden: int = Field(default=32, ge=1)
+    items: int = Field(default=0, ge=0)
 
     @classmethod
     def for_curriculum(cls, curriculum: Curriculum, options: Mapping[str, Any]) -> "DktSpec":
-        """One row per skill of the curriculum."""
-        return cls.model_validate({**options, "skills": len(curriculum.skills)})
+        """One row per skill, and one per item if ``options`` has ``item_bias`` true."""
+        free = {name: value for name, value in options.items() if name != "item_bias"}
+        items = len(curriculum.items) if options.get("item_bias") else 0
+        return cls.model_validate({**free, "skills": len(curriculum.skills), "items": items})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the three weights."""
-        return {
+        """Shapes of the three or four weights."""
+        shapes: dict[str, tuple[int, ...]] = {
             "input": (2 * self.skills, 4 * self.hidden),
             "recurrent": (4 * self.hidden, self.hidden),
             "output": (self.skills, self.hidden + 1),
         }
+        return shapes | ({"item_bias": (self.items, 1)} if self.items else {})
 
     def initial_weights(self, curriculum: Curriculum, seed: int) -> Weights:
-        """Uniform in ±1/√H as ``torch.nn.LSTM``; forget gates start at +1, output biases at 0."""
+        """Uniform in ±1/√H as ``torch.nn.LSTM``; forget gates start at +1, biases at 0."""
         self.check_curriculum(curriculum)
         random = np.random.default_rng(seed)
         bound = 1 / np.sqrt(self.hidden)
@@ -54,10 +60,17 @@ class DktSpec(ModelSpec):
         }
         weights["input"][:, self.hidden : 2 * self.hidden] += 1
         weights["output"][:, -1] = 0
+        if self.items:
+            weights["item_bias"][:] = 0
         return weights
 
     def check_curriculum(self, curriculum: Curriculum) -> None:
-        """One row per skill of the curriculum."""
+        """One row per skill of the curriculum, and per item if items have a bias."""
+        if self.items not in (0, len(curriculum.items)):
+            raise ConfigError(
+                f"the DKT spec has {self.items} items, the curriculum "
+                f"{curriculum.name!r} has {len(curriculum.items)}"
+            )
         if self.skills != len(curriculum.skills):
             raise ConfigError(
                 f"the DKT spec has {self.skills} skills, the curriculum "
