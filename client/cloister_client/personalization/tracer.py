@@ -1,0 +1,107 @@
+"""The knowledge tracer in numpy: one LSTM step per answer, no torch.
+
+Same weights and same arithmetic as ``DktSpec`` describes: gates in the order input, forget, cell,
+output; c = σ(f)·c + σ(i)·tanh(g), h = σ(o)·tanh(c) (Hochreiter and Schmidhuber 1997, with forget
+gates). Everything is float32, so a carried state is bit for bit the state of a replay.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloister_client.histories import History
+from cloister_shared.errors import DataError
+from cloister_shared.model_specs import Weights, check_weights
+from cloister_shared.model_specs.dkt import DktSpec
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TracerState:
+    """What the tracer carries of one learner: ``h`` and ``c``, (H,) float32 each."""
+
+    h: Floats
+    c: Floats
+
+    def to_bytes(self) -> bytes:
+        """8·H bytes: h, then c, little-endian."""
+        return np.concatenate([self.h, self.c]).astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> "TracerState":
+        """Undo :meth:`to_bytes`; a length that is no state's is a ``DataError``."""
+        if not blob or len(blob) % 8:
+            raise DataError(f"a learner state has 8 bytes per unit, found {len(blob)} bytes")
+        h, c = np.frombuffer(blob, dtype="<f4").astype(np.float32).reshape(2, -1)
+        return cls(h, c)
+
+
+class Tracer:
+    """DKT with fixed ``weights`` over a catalogue.
+
+    ``item_skills`` (items, m) are the catalogue's skill positions, padded with -1.
+    """
+
+    def __init__(self, spec: DktSpec, weights: Weights, item_skills: NDArray[np.int32]) -> None:
+        check_weights(weights, spec)
+        self._skills, self._hidden = spec.skills, spec.hidden
+        # σ(x) = (1 + tanh(x/2))/2: with σ gates halved beforehand (exact in floating point), one
+        # tanh serves all four gates and nothing can overflow.
+        halves = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype=np.float32), spec.hidden)
+        self._input = weights["input"] * halves
+        self._recurrent = np.asfortranarray(weights["recurrent"] * halves[:, None])
+        self._readout = np.ascontiguousarray(weights["output"][:, :-1])
+        self._bias = np.ascontiguousarray(weights["output"][:, -1])
+        # Padding points at a logit of zero that is appended to the skills' logits.
+        known = item_skills >= 0
+        self._item_skills = np.where(known, item_skills, spec.skills).T.copy()
+        self._skills_per_item = known.sum(axis=1).astype(np.float32)
+
+    def initial(self) -> TracerState:
+        """The state of a learner without answers: zeros."""
+        return TracerState(
+            np.zeros(self._hidden, dtype=np.float32), np.zeros(self._hidden, dtype=np.float32)
+        )
+
+    def step(self, state: TracerState, skills: Iterable[int], correct: bool) -> TracerState:
+        """The state after one more answer; ``skills`` are its skill positions, -1 is padding."""
+        rows = [skill + self._skills * correct for skill in skills if skill >= 0]
+        entered = self._input[rows[0]] if len(rows) == 1 else self._input[rows].mean(axis=0)
+        gates = self._recurrent @ state.h
+        gates += entered
+        np.tanh(gates, out=gates)
+        width = self._hidden
+        enter, keep, show = (_sigmoid(gates[gate * width :][:width]) for gate in (0, 1, 3))
+        cell = keep * state.c + enter * gates[2 * width : 3 * width]
+        return TracerState(show * np.tanh(cell), cell)
+
+    def replay(self, history: History, state: TracerState | None = None) -> TracerState:
+        """The state after all answers of ``history``, from ``state`` or from the start."""
+        state = state or self.initial()
+        rows = zip(history.skills.tolist(), history.correct.tolist(), strict=True)
+        for skills, correct in rows:
+            state = self.step(state, skills, correct > 0.5)
+        return state
+
+    def mastery(self, state: TracerState) -> Floats:
+        """(K,) probabilities that the next answer to each skill is right."""
+        return _probability(self._logits(state))
+
+    def success(self, state: TracerState) -> Floats:
+        """(items,) probabilities that the next answer to each item of the catalogue is right."""
+        logits = np.append(self._logits(state), np.float32(0))
+        return _probability(logits[self._item_skills].sum(axis=0) / self._skills_per_item)
+
+    def _logits(self, state: TracerState) -> Floats:
+        return self._readout @ state.h + self._bias
+
+
+def _sigmoid(tanh_of_half: Floats) -> Floats:
+    return (tanh_of_half + np.float32(1)) * np.float32(0.5)
+
+
+def _probability(logits: Floats) -> Floats:
+    return _sigmoid(np.tanh(logits * np.float32(0.5)))
