@@ -29,7 +29,7 @@ def node_from_home(home: NodeHome) -> Node:
 
     def install(spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
         version = store.add_model_version(spec, weights, plan, round_number)
-        store.activate(spec.kind, version.id)
+        store.activate(spec.kind, version.version)
 
     return Node(
         name=home.config.name,

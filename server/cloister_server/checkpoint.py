@@ -78,15 +78,21 @@ def load_checkpoint(path: Path, plan: Plan) -> RunState | None:
     """
     if not path.exists():
         return None
-    try:
-        header, arrays = unpack(path.read_bytes(), CheckpointHeader)
-    except MessageError as error:
-        raise ConfigError(f"the checkpoint {path} cannot be read: {error}") from error
-    if header.plan.digest != plan.digest:
+    state = read_checkpoint(path)
+    if state.plan.digest != plan.digest:
         raise ConfigError(
             f"the checkpoint {path} is of another plan; give the run another name or directory"
         )
-    sections = {name: split(part) for name, part in split(arrays).items()}
+    return state
+
+
+def read_checkpoint(path: Path) -> RunState:
+    """The state in ``path``; raises ``ConfigError`` if it cannot be read."""
+    try:
+        header, arrays = unpack(path.read_bytes(), CheckpointHeader)
+        sections = {name: split(part) for name, part in split(arrays).items()}
+    except (MessageError, OSError) as error:
+        raise ConfigError(f"the checkpoint {path} cannot be read: {error}") from error
     optimizers = {
         kind: OptimizerState(
             steps,
@@ -95,7 +101,8 @@ def load_checkpoint(path: Path, plan: Plan) -> RunState | None:
         )
         for kind, steps in header.optimizer_steps.items()
     }
-    return RunState(plan, sections[_WEIGHTS], header.round, optimizers, list(header.records))
+    weights = sections.get(_WEIGHTS, {})
+    return RunState(header.plan, weights, header.round, optimizers, list(header.records))
 
 
 def write_durably(path: Path, content: bytes) -> None:

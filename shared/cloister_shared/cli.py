@@ -2,15 +2,16 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
 
 from cloister_shared import __version__
-from cloister_shared.errors import INTERRUPTED_EXIT_CODE, CloisterError
+from cloister_shared.errors import INTERRUPTED_EXIT_CODE, CloisterError, ConfigError
 from cloister_shared.registry import Registry
 
-COMMANDS: Registry[typer.Typer] = Registry("cloister.commands")
+COMMANDS: Registry[typer.Typer | Callable[..., None]] = Registry("cloister.commands")
 
 EXIT_CODES = """Exit codes: 0 done · 1 defect of ours · 2 wrong usage · 3 bad config · 4 bad data ·
 5 budget exceeded · 6 run failed · 7 ledger broken · 8 refused by policy · 9 bad message ·
@@ -21,12 +22,28 @@ def build_app() -> typer.Typer:
     """The command with every contributed sub-command."""
     app = typer.Typer(help=f"Cloister {__version__}. {EXIT_CODES}", no_args_is_help=True)
     for name in COMMANDS:
-        command = COMMANDS.get(name)
+        command = _load(name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
     return app
+
+
+def _load(name: str) -> typer.Typer | Callable[..., None]:
+    """The sub-command, or one that says which extra it lacks."""
+    try:
+        return COMMANDS.get(name)
+    except ModuleNotFoundError as error:
+        missing = error.name
+
+    def unavailable() -> None:
+        raise ConfigError(
+            f"`cloister {name}` needs the package {missing}, which is not installed; "
+            "install cloister[server], cloister[client] or cloister[simulations]"
+        )
+
+    return unavailable
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ from cloister_simulations.progress import Reporter
 from cloister_simulations.result import Arm, Figures, Metrics, RoundResult
 
 PRIVATE_ARMS = ("federated", "pooled_private")
+NODES_DIRECTORY = "nodes"
+"""Where a simulation's directory has the homes of its nodes."""
 POOL = "pool"
 """Name of the one node that holds everybody in the pooled arms."""
 
@@ -60,7 +62,7 @@ class ArmRunner:
         """The nodes of an arm; only those of ``federated`` may be homes on disk."""
         names = list(self.population.institutions)
         if arm == "federated" and self.config.storage == "disk":
-            return DiskNodes(self.directory / "nodes", self._noise_key(private=True))
+            return DiskNodes(self.directory / NODES_DIRECTORY, self._noise_key(private=True))
         apart = {name: (name,) for name in names}
         groups = {POOL: tuple(names)} if arm.startswith("pooled") else apart
         return self._memory_nodes(groups, private=arm in PRIVATE_ARMS)

@@ -102,9 +102,7 @@ def _baselines(
         spec = make_spec(model, population.curriculum)
         reporter.begin(f"baselines {model.kind}", len(known))
         for done, (name, predict) in enumerate(known.items(), start=1):
-            scores: list[Scores] = predict(
-                train, runner.evaluator.histories, population.curriculum
-            )
+            scores: list[Scores] = predict(train, runner.evaluator.histories, population.curriculum)
             figures.setdefault(model.kind, {})[name] = runner.evaluator.figures(spec, scores)
             reporter.reach(done)
     return figures

@@ -42,7 +42,9 @@ def make_spec(model: ModelConfig, curriculum: Curriculum) -> ModelSpec:
 
 def check_budget(config: SimulationConfig) -> None:
     """Raise ``BudgetExceededError`` if the private arms do not fit the budget; reads no data."""
-    mechanisms = [(_mechanism(config, model, private=True), model.private) for model in config.models]
+    mechanisms = [
+        (_mechanism(config, model, private=True), model.private) for model in config.models
+    ]
     longest = max(training.rounds for _, training in mechanisms)
     rounds = [
         [

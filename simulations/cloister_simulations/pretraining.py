@@ -43,9 +43,7 @@ def pretrained_weights(
     return {name: initial[name] + result.delta[name] for name in initial}
 
 
-def synthetic_history(
-    curriculum: Curriculum, answers: int, random: np.random.Generator
-) -> History:
+def synthetic_history(curriculum: Curriculum, answers: int, random: np.random.Generator) -> History:
     """One learner who stays with a skill for a while and then takes another."""
     count = max(2, int(random.lognormal(np.log(answers), 0.5)))
     items = _walk(curriculum, count, random)

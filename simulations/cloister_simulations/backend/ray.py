@@ -4,6 +4,7 @@ import importlib.util
 import os
 
 from flwr.clientapp import ClientApp
+from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.serverapp import ServerApp
 
 from cloister_shared.errors import ConfigError
@@ -20,14 +21,8 @@ def run_on_ray(server_app: ServerApp, client_app: ClientApp, nodes: int) -> None
     from flwr.simulation import run_simulation
 
     # Without the explicit share, two cores give Flower a single actor.
-    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0}, "init_args": _init_args()}
-    run_simulation(server_app, client_app, nodes, backend_config=resources)
-
-
-def _init_args() -> dict[str, object]:
-    return {
-        "num_cpus": os.cpu_count() or 1,
-        "include_dashboard": False,
-        "log_to_driver": False,
-        "logging_level": "ERROR",
+    config: BackendConfig = {
+        "client_resources": {"num_cpus": 1, "num_gpus": 0},
+        "init_args": {"num_cpus": os.cpu_count() or 1, "include_dashboard": False},
     }
+    run_simulation(server_app, client_app, nodes, backend_config=config)

@@ -1,0 +1,54 @@
+"""``cloister coordinator``: what an operator asks about runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cloister_server.checkpoint import RoundRecord, read_checkpoint
+
+app = typer.Typer(help="The coordinator's runs.", no_args_is_help=True)
+
+
+@app.callback()
+def coordinator() -> None:
+    """The coordinator's runs."""
+
+
+@app.command()
+def rounds(
+    checkpoint: Annotated[Path, typer.Argument(help="A run's checkpoint file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show a run's rounds: who took part, who was rejected and why, bytes and seconds."""
+    state = read_checkpoint(checkpoint)
+    if as_json:
+        document = {
+            "run": state.plan.run,
+            "plan": state.plan.digest,
+            "rounds_planned": state.plan.rounds,
+            "rounds": [record.model_dump(mode="json") for record in state.records],
+        }
+        typer.echo(json.dumps(document, indent=1))
+        return
+    table = Table(title=f"{state.plan.run}: {state.round} of {state.plan.rounds} rounds")
+    for column in ("round", "seconds", "bytes down", "bytes up", "took part", "rejected"):
+        table.add_column(column)
+    for record in state.records:
+        table.add_row(*_cells(record))
+    Console().print(table)
+
+
+def _cells(record: RoundRecord) -> tuple[str, ...]:
+    rejected = "; ".join(f"{name}: {reason}" for name, reason in record.rejected.items())
+    return (
+        str(record.round),
+        f"{record.seconds:.2f}",
+        f"{record.bytes_down:,}",
+        f"{record.bytes_up:,}",
+        ", ".join(record.participants),
+        rejected,
+    )
