@@ -4,6 +4,8 @@ Interleaved exercises are remembered better than blocks of one skill (Rohrer and
 shuffling of mathematics problems improves learning", Instructional Science 35, 2007).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,7 @@ class Practice:
     def __init__(self, curriculum: Curriculum) -> None:
         self._skills = len(curriculum.skills)
         self._prerequisites = _prerequisites(curriculum)
-        # Items that need the same skills are one group: the tracer cannot tell them apart.
+        # Items that need the same skills are one group and take turns with other groups.
         needed = np.sort(curriculum.item_skills, axis=1)
         _, group = np.unique(needed, axis=0, return_inverse=True)
         self._group = group.reshape(-1)
@@ -40,15 +42,15 @@ class Practice:
 
         Only items whose prerequisites are known well enough; what was just answered comes last;
         items in the zone come before others; of each group of skills the least practised item
-        comes first, and groups alternate, the nearest to the target leading.
+        comes first, then the nearest to the target; groups alternate, the nearest leading.
         """
         ready = np.flatnonzero(self._is_ready(mastery))
         just = np.isin(ready, history.items[-JUST_ANSWERED:])
         times = np.bincount(history.items, minlength=len(success))[ready]
         chance = success[ready]
         outside = (chance < LOWER) | (chance > UPPER)
-        turn = _turns(self._group[ready], just, times)
         distance = np.abs(chance - np.float32(TARGET))
+        turn = _turns(self._group[ready], (distance, times, outside, just))
         return ready[np.lexsort((ready, distance, turn, outside, just))[:count]]
 
     def _is_ready(self, mastery: Floats) -> NDArray[np.bool_]:
@@ -57,11 +59,9 @@ class Practice:
         return ready
 
 
-def _turns(
-    group: NDArray[np.int64], just: NDArray[np.bool_], times: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Each item's turn within its group: not just answered first, then the least practised."""
-    order = np.lexsort((times, just, group))
+def _turns(group: NDArray[np.int64], keys: tuple[NDArray[Any], ...]) -> NDArray[np.int64]:
+    """Each item's turn within its group, from 0, in ascending order of ``keys``, the last first."""
+    order = np.lexsort((*keys, group))
     _, start, size = np.unique(group[order], return_index=True, return_counts=True)
     turns = np.empty(len(group), dtype=np.int64)
     turns[order] = np.arange(len(group)) - np.repeat(start, size)

@@ -59,6 +59,10 @@ class Tracer:
         known = item_skills >= 0
         self._item_skills = np.where(known, item_skills, spec.skills).T.copy()
         self._skills_per_item = known.sum(axis=1).astype(np.float32)
+        self._item_bias = np.zeros(len(item_skills), dtype=np.float32)
+        if spec.items:
+            self._item_bias = weights["item_bias"][:, 0].copy()
+        self._usual_bias = self._bias_by_skill()
 
     def initial(self) -> TracerState:
         """The state of a learner without answers: zeros."""
@@ -87,13 +91,22 @@ class Tracer:
         return state
 
     def mastery(self, state: TracerState) -> Floats:
-        """(K,) probabilities that the next answer to each skill is right."""
-        return _probability(self._logits(state))
+        """(K,) probabilities that the next answer to each skill, on its usual item, is right."""
+        return _probability(self._logits(state) + self._usual_bias)
 
     def success(self, state: TracerState) -> Floats:
         """(items,) probabilities that the next answer to each item of the catalogue is right."""
         logits = np.append(self._logits(state), np.float32(0))
-        return _probability(logits[self._item_skills].sum(axis=0) / self._skills_per_item)
+        of_skills = logits[self._item_skills].sum(axis=0) / self._skills_per_item
+        return _probability(of_skills + self._item_bias)
+
+    def _bias_by_skill(self) -> Floats:
+        """(K,) mean bias of the items that need each skill, 0 where none does."""
+        skills = self._item_skills.ravel()
+        biases = np.tile(self._item_bias, len(self._item_skills))
+        total = np.bincount(skills, weights=biases, minlength=self._skills)[: self._skills]
+        count = np.bincount(skills, minlength=self._skills)[: self._skills]
+        return (total / np.maximum(count, 1)).astype(np.float32)
 
     def _logits(self, state: TracerState) -> Floats:
         return self._readout @ state.h + self._bias

@@ -74,6 +74,14 @@ def test_the_least_practised_exercise_of_a_skill_comes_first():
     assert choose([0.7, 0.3, 0.3, 0.3], rehearsed, count=6) == [4, 5, 1, 2, 3, 0]
 
 
+def test_of_one_skills_exercises_those_in_the_zone_and_nearest_to_the_target_come_first():
+    success = np.full(len(CATALOGUE.items), 0.3, dtype=np.float32)
+    success[:ITEMS_PER_SKILL] = [0.95, 0.65, 0.2, 0.74, 0.8, 0.92]
+    mastery = np.full(SKILLS, 0.3, dtype=np.float32)
+    chosen = Practice(CATALOGUE).choose(history_of([]), mastery, success, count=6)
+    assert chosen.tolist() == [3, 4, 1, 5, 0, 2]
+
+
 def test_a_learner_beyond_the_zone_is_still_given_the_hardest():
     assert SKILL[choose([0.99, 0.98, 0.97, 0.96])[0]] == 3
 

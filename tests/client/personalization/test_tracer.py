@@ -36,8 +36,13 @@ def random_history(catalogue: np.ndarray, length: int, random: np.random.Generat
 def cases(draw) -> tuple[Tracer, History]:
     """A tracer with random weights (small to saturating) and a random history."""
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    spec = DktSpec(skills=draw(st.integers(1, 12)), hidden=draw(st.integers(1, 20)))
-    catalogue = random_catalogue(spec.skills, draw(st.integers(1, 15)), random)
+    items = draw(st.integers(1, 15))
+    spec = DktSpec(
+        skills=draw(st.integers(1, 12)),
+        hidden=draw(st.integers(1, 20)),
+        items=draw(st.sampled_from([0, items])),
+    )
+    catalogue = random_catalogue(spec.skills, items, random)
     weights = random_weights(spec, random, draw(st.sampled_from([0.01, 0.3, 3.0, 1e4])))
     history = random_history(catalogue, draw(st.integers(0, 40)), random)
     return Tracer(spec, weights, catalogue), history
@@ -65,11 +70,12 @@ def test_predictions_are_finite_probabilities_however_large_the_weights(case):
             assert ((chances >= 0) & (chances <= 1)).all()
 
 
-def test_what_is_served_is_what_was_trained():
+@pytest.mark.parametrize("items", [0, 30], ids=["skills alone", "with item difficulties"])
+def test_what_is_served_is_what_was_trained(items: int):
     from cloister_client.models.dkt import DktKind
 
     random = np.random.default_rng(3)
-    spec = DktSpec(skills=7, hidden=16)
+    spec = DktSpec(skills=7, hidden=16, items=items)
     catalogue = random_catalogue(7, 30, random)
     weights = random_weights(spec, random, 0.4)
     history = random_history(catalogue, 60, random)
@@ -89,6 +95,16 @@ def test_an_item_is_the_mean_of_its_skills_logits():
     tracer = Tracer(spec, weights, np.array([[0, -1], [1, -1], [0, 1]], dtype=np.int32))
     expected = 1 / (1 + np.exp([1.0, -3.0, -1.0]))
     np.testing.assert_allclose(tracer.success(tracer.initial()), expected, rtol=1e-6)
+
+
+def test_mastery_of_a_skill_is_that_of_its_usual_item():
+    spec = DktSpec(skills=3, hidden=1, items=3)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in spec.shapes().items()}
+    weights["output"][:, -1] = [0.5, 0.5, 0.5]
+    weights["item_bias"][:, 0] = [1.0, 3.0, -4.0]
+    tracer = Tracer(spec, weights, np.array([[0, -1], [0, 1], [1, -1]], dtype=np.int32))
+    expected = 1 / (1 + np.exp([-2.5, 0.0, -0.5]))
+    np.testing.assert_allclose(tracer.mastery(tracer.initial()), expected, rtol=1e-6)
 
 
 def test_weights_of_another_shape_are_refused():
