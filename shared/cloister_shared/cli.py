@@ -20,7 +20,11 @@ EXIT_CODES = """Exit codes: 0 done · 1 defect of ours · 2 wrong usage · 3 bad
 
 def build_app() -> typer.Typer:
     """The command with every contributed sub-command."""
-    app = typer.Typer(help=f"Cloister {__version__}. {EXIT_CODES}", no_args_is_help=True)
+    app = typer.Typer(
+        help=f"Cloister {__version__}. {EXIT_CODES}",
+        no_args_is_help=True,
+        pretty_exceptions_show_locals=False,  # they may hold learner records and keys
+    )
     for name in COMMANDS:
         command = _load(name)
         if isinstance(command, typer.Typer):
@@ -56,6 +60,8 @@ def main() -> None:
     except CloisterError as error:
         Console(stderr=True).print(f"cloister: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED_EXIT_CODE:
+            raise
         Console(stderr=True).print("cloister: interrupted; run the same command again to resume")
         sys.exit(INTERRUPTED_EXIT_CODE)

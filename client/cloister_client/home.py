@@ -1,0 +1,129 @@
+"""A node's home: the folder with its config, curriculum, keys, store and ledger."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cloister_client.config import NodeConfig
+from cloister_client.ledger import SqliteLedger
+from cloister_client.store import Pseudonymizer, Store
+from cloister_client.store.pseudonyms import KEY_BYTES
+from cloister_shared.curriculum import Curriculum, load_curriculum
+from cloister_shared.errors import ConfigError, LedgerError
+from cloister_shared.yaml_config import load_yaml
+
+CONFIG, CURRICULUM, KEYS = "node.yaml", "curriculum.json", "keys"
+STORE, LEDGER = "store.sqlite", "ledger.sqlite"
+PSEUDONYM_KEY, ROLE_KEY, API_TOKEN = "pseudonym.key", "role.key", "api.token"
+_TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True)
+class NodeHome:
+    """An opened home. Its keys are worth as much as the data: back up the whole folder."""
+
+    path: Path
+    config: NodeConfig
+    curriculum: Curriculum
+
+    @classmethod
+    def create(cls, path: Path, config: NodeConfig, curriculum: Curriculum) -> "NodeHome":
+        """Make a home with fresh keys and an empty ledger in an empty or new folder.
+
+        Raises ``ConfigError`` if the folder holds anything: nothing is overwritten.
+        """
+        keys = _empty_folder(path) / KEYS
+        keys.mkdir(mode=0o700)
+        _write_secret(keys / PSEUDONYM_KEY, secrets.token_bytes(KEY_BYTES))
+        _write_secret(keys / ROLE_KEY, secrets.token_bytes(KEY_BYTES))
+        _write_secret(keys / API_TOKEN, secrets.token_urlsafe(_TOKEN_BYTES).encode())
+        document = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        (path / CONFIG).write_text(document, encoding="utf-8")
+        curriculum.save(path / CURRICULUM)
+        SqliteLedger.create(path / LEDGER, config.policy.budget).close()
+        return cls(path, config, curriculum)
+
+    @classmethod
+    def open(cls, path: Path) -> "NodeHome":
+        """An existing home; raises ``ConfigError`` if a part is missing, broken or readable by all.
+
+        A missing ledger is a ``LedgerError``: it is never made anew, that would forget what was
+        spent.
+        """
+        if not (path / CONFIG).is_file():
+            raise ConfigError(
+                f"{path} is no node's home: it has no {CONFIG}; see cloister node init"
+            )
+        home = cls(path, load_yaml(path / CONFIG, NodeConfig), load_curriculum(path / CURRICULUM))
+        for name in (PSEUDONYM_KEY, ROLE_KEY, API_TOKEN):
+            home._secret(name)
+        if not (path / LEDGER).exists():
+            raise LedgerError(
+                f"the ledger {path / LEDGER} is missing; restore it from a backup, nothing is "
+                "released without it"
+            )
+        return home
+
+    def store(self) -> Store:
+        """The learner records, opened; to be closed by the caller."""
+        keys = Pseudonymizer(
+            self._secret(PSEUDONYM_KEY), self._secret(ROLE_KEY), self.config.evaluation_share
+        )
+        url = self.config.store_url or f"sqlite:///{self.path / STORE}"
+        consent = self.config.policy.consent
+        return Store.open(url, self.curriculum, keys, consent, self.config.simulation)
+
+    def ledger(self) -> SqliteLedger:
+        """The privacy ledger, verified; to be closed by the caller.
+
+        Raises ``ConfigError`` if the policy no longer says what the ledger was made for.
+        """
+        ledger = SqliteLedger.open(self.path / LEDGER)
+        given, fixed = self.config.policy.budget, ledger.header.budget
+        if given != fixed:
+            ledger.close()
+            raise ConfigError(
+                f"{CONFIG} says epsilon {given.epsilon:g} at delta {given.delta:g}, the ledger was "
+                f"made for {fixed.epsilon:g} at {fixed.delta:g}; a budget is fixed for ever"
+            )
+        return ledger
+
+    def api_token(self) -> str:
+        """What clients of the node's HTTP service send as bearer token."""
+        return self._secret(API_TOKEN).decode()
+
+    def _secret(self, name: str) -> bytes:
+        path = self.path / KEYS / name
+        try:
+            others = path.stat().st_mode & 0o077
+            content = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read {path}: {error.strerror}; restore the keys that belong to this home"
+            ) from error
+        if others:
+            raise ConfigError(f"{path} is open to other users of this machine: chmod 600 {path}")
+        return content
+
+
+def _empty_folder(path: Path) -> Path:
+    """A folder for its owner alone, made if need be; ``ConfigError`` if something is in it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+        occupied = any(path.iterdir())
+    except OSError as error:
+        raise ConfigError(f"cannot make a node in {path}: {error.strerror}") from error
+    if occupied:
+        raise ConfigError(f"{path} is not empty; a node is made in a folder of its own")
+    return path
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read, at no time anyone else."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)

@@ -1,0 +1,127 @@
+"""Answers on their way in: checked and put under pseudonyms first, then written in one go."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from cloister_client.histories import Interaction
+from cloister_client.store.consent import erased_among
+from cloister_client.store.database import chunks, insert
+from cloister_client.store.learners import Learner, RoleOf, count_answers, enrol, find
+from cloister_client.store.pseudonyms import Pseudonymizer
+from cloister_client.store.tables import interactions
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import DataError
+
+BATCH = 10_000
+"""Rows in one INSERT."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a file's answers; for the institution's own eyes."""
+
+    added: int
+    already_there: int
+    learners_added: int
+    of_erased: int
+    """Answers left out because their learner was erased."""
+
+
+class Row(NamedTuple):
+    """An answer as it is kept, but for the learner's number."""
+
+    pseudonym: str
+    fingerprint: bytes
+    item: int
+    skills: str | None
+    correct: bool
+    when: float
+
+
+def prepare(
+    answers: Iterable[Interaction], curriculum: Curriculum, keys: Pseudonymizer
+) -> list[Row]:
+    """All answers as rows; the first bad one is a ``DataError`` that says where it stands."""
+    pseudonyms: dict[str, str] = {}
+    rows = []
+    for number, answer in enumerate(answers, start=1):
+        pseudonym = pseudonyms.get(answer.learner) or keys.pseudonym(answer.learner)
+        pseudonyms[answer.learner] = pseudonym
+        try:
+            rows.append(_row(answer, pseudonym, curriculum, keys))
+        except DataError as error:
+            raise DataError(f"answer {number}: {error}; nothing was imported") from error
+    return rows
+
+
+def write(
+    connection: Connection, rows: Sequence[Row], cohort: str, role_of: RoleOf
+) -> ImportReport:
+    """Add the answers that are not there yet, and the learners who gave them."""
+    pseudonyms = list(dict.fromkeys(row.pseudonym for row in rows))
+    erased = erased_among(connection, pseudonyms)
+    admitted = [pseudonym for pseudonym in pseudonyms if pseudonym not in erased]
+    new = enrol(connection, admitted, cohort, role_of)
+    enrolled = find(connection, admitted)
+    kept = [row for row in rows if row.pseudonym not in erased]
+    _insert(connection, kept, enrolled)
+    count_answers(connection, [learner.number for learner in enrolled.values()])
+    added = _answers(find(connection, admitted)) - _answers(enrolled)
+    return ImportReport(added, len(kept) - added, new, len(rows) - len(kept))
+
+
+def _row(answer: Interaction, pseudonym: str, curriculum: Curriculum, keys: Pseudonymizer) -> Row:
+    if not answer.learner:
+        raise DataError("the learner's id is empty")
+    if not math.isfinite(answer.when):
+        raise DataError("the time is not a finite number of seconds")
+    item = curriculum.item_index.get(answer.item)
+    if item is None:
+        raise DataError(f"item {answer.item!r} is not in the curriculum {curriculum.name!r}")
+    correct, when = bool(answer.correct), float(answer.when)
+    fields = (answer.item, str(int(correct)), repr(when), answer.key, *answer.skills)
+    return Row(
+        pseudonym,
+        keys.fingerprint(*fields),
+        item,
+        _own_skills(answer, curriculum.items[item].skills, curriculum),
+        correct,
+        when,
+    )
+
+
+def _own_skills(answer: Interaction, usual: tuple[str, ...], curriculum: Curriculum) -> str | None:
+    """Positions of the skills, separated by blanks; None where they are the item's usual ones."""
+    if not answer.skills or answer.skills == usual:
+        return None
+    unknown = [skill for skill in answer.skills if skill not in curriculum.skill_index]
+    if unknown:
+        raise DataError(f"skill {unknown[0]!r} is not in the curriculum {curriculum.name!r}")
+    return " ".join(str(curriculum.skill_index[skill]) for skill in answer.skills)
+
+
+def _insert(connection: Connection, rows: Sequence[Row], enrolled: Mapping[str, Learner]) -> None:
+    statement = insert(connection, interactions).on_conflict_do_nothing()
+    for chunk in chunks(rows, BATCH):
+        connection.execute(
+            statement,
+            [
+                {
+                    "learner_id": enrolled[row.pseudonym].number,
+                    "fingerprint": row.fingerprint,
+                    "item": row.item,
+                    "skills": row.skills,
+                    "correct": row.correct,
+                    "when": row.when,
+                }
+                for row in chunk
+            ],
+        )
+
+
+def _answers(enrolled: Mapping[str, Learner]) -> int:
+    return sum(learner.answers for learner in enrolled.values())

@@ -1,0 +1,59 @@
+"""The learners of a store: found, enrolled, counted."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select, update
+
+from cloister_client.store.database import chunks, insert
+from cloister_client.store.tables import interactions, learners
+from cloister_shared.privacy.ledger_format import Role
+
+DEFAULT_COHORT = "all"
+
+RoleOf = Callable[[str], Role]
+"""The role of a pseudonym that is enrolled."""
+
+
+class Learner(NamedTuple):
+    """A learner's row number and number of answers."""
+
+    number: int
+    answers: int
+
+
+def find(connection: Connection, pseudonyms: Sequence[str]) -> dict[str, Learner]:
+    """Those of ``pseudonyms`` that are enrolled; their rows stay locked in a transaction."""
+    columns = (learners.c.pseudonym, learners.c.id, learners.c.answers)
+    return {
+        pseudonym: Learner(number, answers)
+        for chunk in chunks(pseudonyms)
+        for pseudonym, number, answers in connection.execute(
+            select(*columns)
+            .where(learners.c.pseudonym.in_(chunk))
+            .order_by(learners.c.id)
+            .with_for_update()
+        )
+    }
+
+
+def enrol(connection: Connection, pseudonyms: Sequence[str], cohort: str, role_of: RoleOf) -> int:
+    """Add those who are not there and return how many; cohort and role never change again."""
+    enrolled = find(connection, pseudonyms)
+    rows = [
+        {"pseudonym": one, "cohort": cohort, "role": role_of(one), "created": time.time()}
+        for one in pseudonyms
+        if one not in enrolled
+    ]
+    if rows:
+        connection.execute(insert(connection, learners).on_conflict_do_nothing(), rows)
+    return len(rows)
+
+
+def count_answers(connection: Connection, numbers: Sequence[int]) -> None:
+    """Set each learner's number of answers to the truth."""
+    mine = interactions.c.learner_id == learners.c.id
+    truth = select(func.count()).where(mine).scalar_subquery()
+    for chunk in chunks(numbers):
+        connection.execute(update(learners).where(learners.c.id.in_(chunk)).values(answers=truth))

@@ -1,0 +1,117 @@
+"""Model versions: immutable sets of weights, one of each kind active."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+
+from safetensors.numpy import load, save
+from sqlalchemy import ColumnElement, Connection, select, update
+
+from cloister_client.store.database import insert
+from cloister_client.store.tables import model_versions
+from cloister_shared.canonical import digest
+from cloister_shared.errors import DataError, MessageError
+from cloister_shared.model_specs import ModelSpec, Weights, check_weights, parse_spec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelVersion:
+    """Weights as they were released by round ``round`` of the plan with digest ``plan``.
+
+    ``version`` is a SHA-256 over all the rest: the same at every node, never used twice.
+    """
+
+    version: str
+    spec: ModelSpec
+    weights: Weights
+    plan: str
+    round: int
+    created: float
+
+
+def add(
+    connection: Connection, spec: ModelSpec, weights: Weights, plan: str, round_number: int
+) -> ModelVersion:
+    """Keep a release; the same release again gives the version that is kept already.
+
+    Raises ``MessageError`` if the weights are not the spec's, or if other weights are kept for
+    this round.
+    """
+    check_weights(weights, spec)
+    document = save(dict(sorted(weights.items())))
+    version = _version(spec, document, plan, round_number)
+    columns = model_versions.c
+    same_round = (columns.kind == spec.kind) & (columns.plan == plan)
+    same_round &= columns.round == round_number
+    connection.execute(
+        insert(connection, model_versions)
+        .values(
+            version=version,
+            kind=spec.kind,
+            spec=spec.model_dump_json(),
+            plan=plan,
+            round=round_number,
+            weights=document,
+            active=False,
+            created=time.time(),
+        )
+        .on_conflict_do_nothing()
+    )
+    kept = _find(connection, same_round)
+    if kept is None or kept.version != version:
+        raise MessageError(
+            f"round {round_number} of this plan has released other weights of the kind "
+            f"{spec.kind!r}; a version never changes"
+        )
+    return kept
+
+
+def activate(connection: Connection, kind: str, version: str) -> None:
+    """Serve ``version`` from now on; raises ``DataError`` if there is none of this kind."""
+    columns = model_versions.c
+    connection.execute(
+        update(model_versions).where(columns.kind == kind, columns.active).values(active=False)
+    )
+    result = connection.execute(
+        update(model_versions)
+        .where(columns.kind == kind, columns.version == version)
+        .values(active=True)
+    )
+    if result.rowcount != 1:
+        raise DataError(f"the store holds no {kind} model with the version {version}")
+
+
+def active_version(connection: Connection, kind: str) -> str | None:
+    """The version of a kind that is served, without its weights."""
+    columns = model_versions.c
+    return connection.scalar(select(columns.version).where(columns.kind == kind, columns.active))
+
+
+def get(connection: Connection, version: str) -> ModelVersion:
+    """A version with its weights; raises ``DataError`` if it is not there or was altered."""
+    found = _find(connection, model_versions.c.version == version)
+    if found is None:
+        raise DataError(f"the store holds no model with the version {version}")
+    return found
+
+
+def _find(connection: Connection, condition: ColumnElement[bool]) -> ModelVersion | None:
+    row = connection.execute(select(model_versions).where(condition)).one_or_none()
+    if row is None:
+        return None
+    spec = parse_spec(json.loads(row.spec))
+    if _version(spec, row.weights, row.plan, row.round) != row.version:
+        raise DataError(f"the stored {row.kind} model {row.version[:12]} was altered")
+    return ModelVersion(row.version, spec, load(row.weights), row.plan, row.round, row.created)
+
+
+def _version(spec: ModelSpec, document: bytes, plan: str, round_number: int) -> str:
+    return digest(
+        {
+            "spec": spec.digest,
+            "weights": hashlib.sha256(document).hexdigest(),
+            "plan": plan,
+            "round": round_number,
+        }
+    )

@@ -1,0 +1,235 @@
+"""The node's store: learners' answers, their wishes, and the models they are served from.
+
+The only door to learner records. Ids of the LMS come in and are turned into pseudonyms here; no
+error and no log names either.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import ColumnElement, Table, func, select
+
+from cloister_client.histories import History, Interaction, Purpose
+from cloister_client.store import (
+    activities,
+    consent,
+    histories,
+    identity,
+    imports,
+    learner_states,
+    model_versions,
+    tables,
+)
+from cloister_client.store.activities import Activity
+from cloister_client.store.consent import Consent, ConsentPurpose, eligible
+from cloister_client.store.database import Database
+from cloister_client.store.imports import ImportReport
+from cloister_client.store.learners import DEFAULT_COHORT
+from cloister_client.store.model_versions import ModelVersion
+from cloister_client.store.pseudonyms import Pseudonymizer
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import ConfigError
+from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_shared.privacy.ledger_format import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much the store holds; for the institution's own pages, never to be sent."""
+
+    learners: int
+    eligible_for_training: int
+    """Learners of the train role who consent."""
+    eligible_for_evaluation: int
+    """Learners of the evaluation role who consent."""
+    interactions: int
+    activities: int
+    model_versions: int
+
+
+class Store:
+    """One node's store; a ``HistorySource`` for training and evaluation.
+
+    May be shared between threads, and its database between processes.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        curriculum: Curriculum,
+        keys: Pseudonymizer,
+        consent_default: Consent,
+        simulation: bool,
+    ) -> None:
+        self._database = database
+        self._curriculum = curriculum
+        self._keys = keys
+        self._consent_default = consent_default
+        self._simulation = simulation
+        self._cache = histories.HistoryCache()
+        self._active: dict[str, ModelVersion] = {}
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        curriculum: Curriculum,
+        keys: Pseudonymizer,
+        consent_default: Consent = "opt_out",
+        simulation: bool = False,
+    ) -> Self:
+        """Open the store at a SQLAlchemy ``url``, made or migrated if need be.
+
+        Raises ``ConfigError`` if it belongs to another curriculum, other keys or a store of the
+        other kind, ``ServiceError`` if its database does not answer.
+        """
+        database = Database(url)
+        with database.prepare() as connection:
+            identity.identify(connection, curriculum, keys, simulation)
+        return cls(database, curriculum, keys, consent_default, simulation)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def pseudonym(self, lms_id: str) -> str:
+        """The key under which a learner's data are kept: 32 hex digits."""
+        return self._keys.pseudonym(lms_id)
+
+    def import_interactions(
+        self,
+        rows: Iterable[Interaction],
+        cohort: str = DEFAULT_COHORT,
+        roles: Mapping[str, Role] | None = None,
+    ) -> ImportReport:
+        """Add all answers that are not there yet, or none of them if one is bad (``DataError``).
+
+        A learner's cohort and role are those of their first answer and never change. ``roles`` by
+        LMS id, in place of the keyed hash, are for simulations only (``ConfigError``).
+        """
+        if roles is not None and not self._simulation:
+            raise ConfigError("roles are given in simulations only; a node's follow from its key")
+        given = {self.pseudonym(learner): role for learner, role in (roles or {}).items()}
+        prepared = imports.prepare(rows, self._curriculum, self._keys)
+        with self._database.write() as connection:
+            return imports.write(
+                connection, prepared, cohort, lambda one: given.get(one) or self._keys.role(one)
+            )
+
+    def append(self, lms_id: str, interaction: Interaction) -> bool:
+        """Keep one answer of a learner; False if it is there already, or they were erased."""
+        return self.import_interactions([replace(interaction, learner=lms_id)]).added == 1
+
+    def append_activity(self, lms_id: str, activity: Activity) -> bool:
+        """Keep an ungraded activity; False if it is there already, or the learner was erased."""
+        with self._database.write() as connection:
+            return activities.write(
+                connection, self.pseudonym(lms_id), activity, self._keys, self._curriculum
+            )
+
+    def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
+        """Pseudonyms of those eligible for ``purpose``, in the order of their enrolment."""
+        table = tables.learners.c
+        statement = select(table.pseudonym).where(eligible(purpose, self._consent_default))
+        if cohorts is not None:
+            statement = statement.where(table.cohort.in_(cohorts))
+        with self._database.read() as connection:
+            return connection.scalars(statement.order_by(table.id)).all()
+
+    def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
+        """Histories in the order of ``learners``, by time, then arrival.
+
+        Empty for one who is not eligible, for instance since they were asked for.
+        """
+        condition = eligible(purpose, self._consent_default)
+        with self._database.read() as connection:
+            return histories.load(connection, learners, condition, self._curriculum, self._cache)
+
+    def set_consent(self, lms_id: str, purpose: ConsentPurpose, granted: bool) -> bool:
+        """Keep a learner's yes or no, for now and for data still to come.
+
+        Returns whether the learner is in the store.
+        """
+        pseudonym = self.pseudonym(lms_id)
+        with self._database.write() as connection:
+            consent.record(connection, pseudonym, purpose, granted)
+            same = tables.learners.c.pseudonym == pseudonym
+            return connection.scalar(select(tables.learners.c.id).where(same)) is not None
+
+    def erase(self, lms_id: str) -> bool:
+        """Delete a learner's rows; answers that are imported later are left out.
+
+        Returns whether any were held. What they said about consent is kept.
+        """
+        with self._database.write() as connection:
+            return consent.erase(connection, self.pseudonym(lms_id))
+
+    def add_model_version(
+        self, spec: ModelSpec, weights: Weights, plan_digest: str, round_number: int
+    ) -> ModelVersion:
+        """Keep a release, not active yet; the same release again gives the version kept before.
+
+        Raises ``MessageError`` for weights that do not fit the spec or contradict a kept version.
+        """
+        with self._database.write() as connection:
+            return model_versions.add(connection, spec, weights, plan_digest, round_number)
+
+    def activate(self, kind: str, version: str) -> None:
+        """Serve ``version`` of ``kind`` from now on; ``DataError`` if there is none."""
+        with self._database.write() as connection:
+            model_versions.activate(connection, kind, version)
+
+    def active_model(self, kind: str) -> ModelVersion | None:
+        """The version of ``kind`` that is served now, by whichever process it was activated."""
+        with self._database.read() as connection:
+            version = model_versions.active_version(connection, kind)
+            if version is None:
+                return None
+            if kind not in self._active or self._active[kind].version != version:
+                self._active[kind] = model_versions.get(connection, version)
+            return self._active[kind]
+
+    def save_state(self, learner: str, version: str, answers: int, blob: bytes) -> None:
+        """Keep a model's memory of a pseudonym after ``answers`` answers, in place of an older."""
+        with self._database.write() as connection:
+            learner_states.save(connection, learner, version, answers, blob)
+
+    def load_state(self, learner: str, version: str) -> tuple[int, bytes] | None:
+        """Number of answers and bytes saved last for this pseudonym and model version."""
+        with self._database.read() as connection:
+            return learner_states.load(connection, learner, version)
+
+    def counts(self) -> Counts:
+        """Exact numbers of rows; for the institution's own eyes."""
+
+        def count(table: Table, *conditions: ColumnElement[bool]) -> int:
+            return (
+                connection.scalar(select(func.count()).select_from(table).where(*conditions)) or 0
+            )
+
+        with self._database.read() as connection:
+            return Counts(
+                learners=count(tables.learners),
+                eligible_for_training=count(
+                    tables.learners, eligible("train", self._consent_default)
+                ),
+                eligible_for_evaluation=count(
+                    tables.learners, eligible("evaluate", self._consent_default)
+                ),
+                interactions=count(tables.interactions),
+                activities=count(tables.activities),
+                model_versions=count(tables.model_versions),
+            )

@@ -1,0 +1,151 @@
+"""The store's tables. Times are seconds since 1970 (UTC); learners are pseudonyms only.
+
+``migrations/`` must lead to exactly these tables; a test compares the two.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+    true,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+RowId = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only where the column is a plain INTEGER."""
+
+
+def _learner_reference(primary_key: bool = False) -> Column[int]:
+    """A learner; erasing them erases the row."""
+    reference = ForeignKey("learners.id", ondelete="CASCADE")
+    return Column("learner_id", RowId, reference, primary_key=primary_key, nullable=False)
+
+
+learners = Table(
+    "learners",
+    METADATA,
+    Column("id", RowId, primary_key=True),
+    Column("pseudonym", String(32), nullable=False, unique=True),
+    Column("cohort", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("answers", Integer, nullable=False, server_default=text("0")),
+    Column("created", Double, nullable=False),
+    CheckConstraint("role IN ('train', 'evaluation')", name="role"),
+    sqlite_autoincrement=True,  # the number of an erased learner is never given out again
+)
+"""``answers`` is the number of the learner's interactions: rows are only ever added, so it also
+tells readers that there are new ones."""
+
+interactions = Table(
+    "interactions",
+    METADATA,
+    Column("id", RowId, primary_key=True),
+    _learner_reference(),
+    Column("fingerprint", LargeBinary(16), nullable=False),
+    Column("item", Integer, nullable=False),
+    Column("skills", Text),
+    Column("correct", Boolean, nullable=False),
+    Column("when", Double, nullable=False),
+    UniqueConstraint("learner_id", "fingerprint"),
+)
+"""``id`` is the order of arrival, ``item`` a position in the curriculum; ``skills`` are positions
+separated by blanks, NULL where they are those that the curriculum gives the item."""
+
+activities = Table(
+    "activities",
+    METADATA,
+    Column("id", RowId, primary_key=True),
+    _learner_reference(),
+    Column("fingerprint", LargeBinary(16), nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("item", Integer),
+    Column("when", Double, nullable=False),
+    UniqueConstraint("learner_id", "fingerprint"),
+)
+"""What was done without a grade; ``item`` is NULL where it concerns none of the curriculum's."""
+
+consents = Table(
+    "consents",
+    METADATA,
+    Column("pseudonym", String(32), primary_key=True),
+    Column("purpose", String(16), primary_key=True),
+    Column("granted", Boolean, nullable=False),
+    Column("changed", Double, nullable=False),
+)
+"""What learners said; it holds before they first appear and after they were erased."""
+
+erasures = Table(
+    "erasures",
+    METADATA,
+    Column("pseudonym", String(32), primary_key=True),
+    Column("erased", Double, nullable=False),
+)
+"""Who was erased: an import that still holds them does not bring them back."""
+
+model_versions = Table(
+    "model_versions",
+    METADATA,
+    Column("id", RowId, primary_key=True),
+    Column("version", String(64), nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("plan", String(64), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("weights", LargeBinary, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("kind", "plan", "round"),
+)
+"""``version`` is a digest of all that defines it, ``weights`` a safetensors document."""
+
+Index(
+    "one_active_version",
+    model_versions.c.kind,
+    unique=True,
+    sqlite_where=model_versions.c.active == true(),
+    postgresql_where=model_versions.c.active == true(),
+)
+
+learner_states = Table(
+    "learner_states",
+    METADATA,
+    _learner_reference(primary_key=True),
+    Column(
+        "model_version_id",
+        RowId,
+        ForeignKey("model_versions.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("answers", Integer, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)
+"""A model's memory of a learner after their first ``answers`` answers."""
+
+meta = Table(
+    "meta",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What the store belongs to: curriculum, keys, whether it is a simulation's."""

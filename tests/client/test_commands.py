@@ -1,0 +1,216 @@
+"""``cloister node …`` as an administrator types it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cloister_client.commands import app
+from cloister_client.config import NodeConfig
+from cloister_client.home import NodeHome
+from cloister_client.ledger import SqliteLedger
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import ConfigError, DataError
+from cloister_shared.privacy import LedgerExport, NonPrivate, SampledGaussian, verify_ledger
+from cloister_shared.privacy.ledger_format import Charge, ModelEvent
+
+COLUMNS = ["--column", "learner=pupil", "--column", "item=task", "--column", "correct=right"]
+TABLE = "pupil,task,right\nada,i0,1\nada,i1,0\nben,i0,1\n"
+NOISY = SampledGaussian(noise_multiplier=4.0, sampling_rate=0.1, steps=2)
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "160"})
+
+
+def output(*arguments: str | Path) -> dict[str, Any]:
+    """The JSON document that a command prints; its error, if it failed."""
+    result = invoke(*arguments, "--json")
+    if result.exception:
+        raise result.exception
+    document = json.loads(result.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.csv"
+    path.write_text(TABLE)
+    return path
+
+
+@pytest.fixture
+def node(tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum) -> Path:
+    NodeHome.create(tmp_path / "node", node_config, curriculum)
+    return tmp_path / "node"
+
+
+@pytest.fixture
+def charge(node: Path) -> Callable[..., None]:
+    """Charge one round to the node's ledger."""
+
+    def charge_round(run: str, round_number: int, *cohorts: str) -> None:
+        ledger = NodeHome.open(node).ledger()
+        events = (ModelEvent(model="dkt", event=NOISY),)
+        ledger.reserve(
+            Charge(
+                run=run, round=round_number, plan="p", request="r", cohorts=cohorts, events=events
+            )
+        )
+        ledger.close()
+
+    return charge_round
+
+
+def test_a_node_is_made_of_a_config_and_a_curriculum(
+    tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum
+) -> None:
+    config = tmp_path / "node.yaml"
+    config.write_text(yaml.safe_dump(node_config.model_dump(mode="json")))
+    curriculum.save(tmp_path / "curriculum.json")
+    arguments = ["--config", config, "--curriculum", tmp_path / "curriculum.json"]
+    assert output("init", tmp_path / "node", *arguments)["name"] == "school-a"
+    assert NodeHome.open(tmp_path / "node").config == node_config
+    with pytest.raises(ConfigError, match="is not empty"):
+        output("init", tmp_path / "node", *arguments)
+
+
+def test_importing_a_file_twice_changes_nothing(node: Path, answers: Path) -> None:
+    first = output("import", node, answers, *COLUMNS)
+    assert (first["added"], first["learners_added"]) == (3, 2)
+    again = output("import", node, answers, *COLUMNS)
+    assert (again["added"], again["already_there"]) == (0, 3)
+
+
+def test_a_cohort_is_given_to_new_learners(node: Path, answers: Path) -> None:
+    output("import", node, answers, *COLUMNS, "--cohort", "2025")
+    with NodeHome.open(node).store() as store:
+        assert len(store.learners("serve", ["2025"])) == 2
+
+
+def test_a_bad_file_imports_nothing(node: Path, answers: Path) -> None:
+    answers.write_text(TABLE + "ben,unheard-of,1\n")
+    with pytest.raises(DataError, match="answer 4: item 'unheard-of'"):
+        output("import", node, answers, *COLUMNS)
+    assert output("status", node)["interactions"] == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["learner"], "takes FIELD=COLUMN, found 'learner'"),
+        (["learner=a", "colour=b"], "item: Field required.*colour: .*known fields: learner"),
+    ],
+)
+def test_a_wrong_column_option_is_explained(
+    node: Path, answers: Path, columns: list[str], message: str
+) -> None:
+    options = [part for column in columns for part in ("--column", column)]
+    with pytest.raises(ConfigError, match=message):
+        output("import", node, answers, *options)
+
+
+def test_status_tells_what_is_held(node: Path, answers: Path) -> None:
+    output("import", node, answers, *COLUMNS)
+    document = output("status", node)
+    assert (document["learners"], document["interactions"]) == (2, 3)
+    assert document["active_models"] == {}
+
+
+def test_an_unspent_budget_says_so(node: Path) -> None:
+    document = output("budget", node)
+    assert (document["epsilon_limit"], document["groups"], document["runs"]) == (4.0, [], [])
+    assert "Nothing is spent" in invoke("budget", node).stdout
+
+
+def test_the_budget_is_told_by_cohort_and_by_run(node: Path, charge: Callable[..., None]) -> None:
+    charge("autumn", 1, "2024", "2025")
+    charge("autumn", 2, "2024", "2025")
+    charge("spring", 1, "2025")
+    document = output("budget", node)
+    groups = {group["cohort"]: group for group in document["groups"]}
+    runs = {(run["run"], run["cohort"]): run for run in document["runs"]}
+    price = runs["spring", "2025"]["spent_micro_rdp"]
+    assert price > 0
+    assert groups["2024"]["spent_micro_rdp"] == 2 * price
+    assert groups["2025"]["spent_micro_rdp"] == 3 * price
+    assert groups["2025"]["remaining_micro_rdp"] == document["limit_micro_rdp"] - 3 * price
+    assert 0 < groups["2024"]["epsilon_pld"] < groups["2024"]["epsilon_rdp"] < 4
+    assert runs["autumn", "2024"]["charges"] == 2
+
+
+def test_the_budget_for_people_names_every_run(node: Path, charge: Callable[..., None]) -> None:
+    charge("autumn", 1, "2024")
+    shown = invoke("budget", node).stdout
+    for word in ("autumn", "2024", "train", "Limit: ε 4 at δ 1e-06"):
+        assert word in shown
+
+
+def test_an_infinite_spend_is_valid_json(node: Path, node_config: NodeConfig) -> None:
+    (node / "ledger.sqlite").unlink()
+    budget = node_config.policy.budget
+    ledger = SqliteLedger.create(node / "ledger.sqlite", budget, enforced=False)
+    events = (ModelEvent(model="dkt", event=NonPrivate()),)
+    ledger.reserve(Charge(run="r", round=1, plan="p", request="q", cohorts=("all",), events=events))
+    ledger.close()
+    (group,) = output("budget", node)["groups"]
+    assert (group["spent_micro_rdp"], group["epsilon_pld"], group["epsilon_rdp"]) == (None,) * 3
+    assert "∞" in invoke("budget", node).stdout
+
+
+def test_one_who_opts_out_is_trained_on_no_more_until_they_opt_in(
+    node: Path, answers: Path
+) -> None:
+    output("import", node, answers, *COLUMNS)
+    before = output("status", node)
+    for learner in ("ada", "ben"):
+        assert output("opt-out", node, learner)["learner_is_known"]
+    during = output("status", node)
+    eligible = ("eligible_for_training", "eligible_for_evaluation")
+    assert [during[name] for name in eligible] == [0, 0]
+    assert during["learners"] == before["learners"] == 2
+    for learner in ("ada", "ben"):
+        output("opt-in", node, learner)
+    assert output("status", node) == before
+    assert not output("opt-out", node, "nobody")["learner_is_known"]
+
+
+def test_erasing_deletes_what_was_held(node: Path, answers: Path) -> None:
+    output("import", node, answers, *COLUMNS)
+    assert output("erase", node, "ada") == {"records_were_held": True}
+    assert output("erase", node, "ada") == {"records_were_held": False}
+    assert output("status", node)["interactions"] == 1
+
+
+def test_an_exported_ledger_can_be_verified_and_is_not_overwritten(
+    node: Path, tmp_path: Path, charge: Callable[..., None]
+) -> None:
+    charge("autumn", 1, "2024")
+    file = tmp_path / "ledger.json"
+    assert output("export-ledger", node, file)["entries"] == 1
+    spend = verify_ledger(LedgerExport.model_validate_json(file.read_bytes()))
+    assert spend.keys() == {("train", "2024")}
+    with pytest.raises(ConfigError, match=r"cannot write .* File exists"):
+        output("export-ledger", node, file)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["budget"], ["opt-out", "ada"], ["erase", "ada"], ["export-ledger", "x"]],
+)
+def test_a_folder_that_is_no_node_is_named(tmp_path: Path, command: list[str]) -> None:
+    with pytest.raises(ConfigError, match="is no node's home"):
+        output(command[0], tmp_path, *command[1:])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_people_are_shown_tables(node: Path, answers: Path) -> None:
+    assert "learners added" in invoke("import", node, answers, *COLUMNS).stdout
+    assert "school-a" in invoke("status", node).stdout
+    assert "yes" in invoke("erase", node, "ada").stdout
