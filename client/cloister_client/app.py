@@ -39,6 +39,7 @@ def node_from_home(home: NodeHome) -> Node:
         source=store,
         ledger=home.ledger(),
         install=install,
+        cohorts=home.config.cohorts,
     )
 
 

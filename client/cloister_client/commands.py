@@ -16,7 +16,6 @@ from cloister_client.budget_report import BudgetReport, report_budget
 from cloister_client.config import NodeConfig
 from cloister_client.home import NodeHome
 from cloister_client.importing import FORMATS, ColumnMap, Tally, read
-from cloister_client.store import DEFAULT_COHORT
 from cloister_client.store.consent import CONSENT_PURPOSES
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
@@ -54,7 +53,9 @@ def import_file(
         list[str] | None,
         typer.Option(metavar="FIELD=COLUMN", help="For csv: which column holds which field."),
     ] = None,
-    cohort: Annotated[str, typer.Option(help="Enrolment term of new learners.")] = DEFAULT_COHORT,
+    cohort: Annotated[
+        str | None, typer.Option(help="Enrolment term of new learners; default: the latest.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Add the answers in a file; the same file again changes nothing, a bad one adds nothing."""
@@ -68,8 +69,15 @@ def import_file(
         transient=True,
         disable=as_json,
     )
-    with NodeHome.open(folder).store() as store, bar:
-        report = store.import_interactions(bar.track(answers, description="Reading"), cohort)
+    home = NodeHome.open(folder)
+    term = home.config.cohorts[-1] if cohort is None else cohort
+    if term not in home.config.cohorts:
+        raise ConfigError(
+            f"the term {term!r} is not in the node's calendar ({', '.join(home.config.cohorts)}); "
+            "add it to cohorts in node.yaml first"
+        )
+    with home.store() as store, bar:
+        report = store.import_interactions(bar.track(answers, description="Reading"), term)
     _show("Imported", {**asdict(report), "rows_without_skill": tally.without_skill}, as_json)
 
 

@@ -20,6 +20,7 @@ class NodeConfig(Frozen):
     """What an institution decides about its node.
 
     ``declared_size`` is the public N̂: a rounded number, see :func:`declared_size_for`.
+    ``cohorts`` is the public calendar of enrolment terms: each has a budget of its own.
     ``store_url`` is a SQLAlchemy URL; None keeps the store in the home's own SQLite file. In a
     ``simulation`` any declared size and a policy without a guarantee are allowed.
     """
@@ -28,6 +29,7 @@ class NodeConfig(Frozen):
     simulation: bool = False
     declared_size: int = Field(ge=1)
     evaluation_share: float = Field(default=0.2, ge=0, lt=1)
+    cohorts: tuple[str, ...] = Field(default=("all",), min_length=1)
     store_url: str | None = None
     policy: Policy = Policy()
     serving: ServingConfig = ServingConfig()

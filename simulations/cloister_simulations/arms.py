@@ -99,10 +99,10 @@ class ArmRunner:
     def _local_only(self) -> tuple[tuple[RoundResult, ...], dict[str, Figures]]:
         """Every institution alone, without noise, each with a model of its own."""
         weights: dict[str, dict[str, Weights]] = {}
-        for name, size in self.population.declared_sizes.items():
+        for number, (name, size) in enumerate(self.population.declared_sizes.items(), start=1):
             plan = make_plan(
                 self.config,
-                f"local_only.{len(weights)}",
+                f"local_only.{number}",
                 self.population.curriculum,
                 {name: size},
                 private=False,

@@ -26,9 +26,9 @@ def simulate(
     """
     settings = load_config(config)
     # Imported late: `cloister --help` need not wait for torch.
-    from cloister_simulations.experiment import run_simulation
-    from cloister_simulations.progress import Silent, progress_bars
-    from cloister_simulations.report import print_summary, write_report
+    from cloister_simulations.experiment import run_simulation  # noqa: PLC0415
+    from cloister_simulations.progress import Silent, progress_bars  # noqa: PLC0415
+    from cloister_simulations.report import print_summary, write_report  # noqa: PLC0415
 
     directory = work or Path("out") / settings.name
     console = Console(stderr=True)
@@ -55,6 +55,6 @@ def demo(
     ),
 ) -> None:
     """The whole of Cloister on this machine: train together, then ask each school's own node."""
-    from cloister_simulations.demo import run_demo
+    from cloister_simulations.demo import run_demo  # noqa: PLC0415
 
     run_demo(load_config(config), work, Console())

@@ -77,7 +77,8 @@ def serving(home: Path) -> Iterator[Service]:
     """The HTTP service of the node in ``home`` as a process of its own, ended on leaving."""
     cloister = str(Path(sys.executable).with_name("cloister"))
     command = [cloister, "node", "serve", str(home), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # The command is our own console script beside this interpreter.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
             yield Service(_address(process), NodeHome.open(home).api_token())
         finally:

@@ -58,6 +58,7 @@ def run_simulation(
         arms.append(arm)
         if name == "federated":
             nodes = tuple(_node_result(population, arm_nodes.node(one)) for one in arm_nodes.names)
+    figures = _baselines(config, population, runner, reporter) if config.baselines else {}
     return SimulationResult(
         cloister_version=__version__,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,7 +71,7 @@ def run_simulation(
         guarantee=_guarantee(config),
         nodes=nodes,
         arms=tuple(arms),
-        baselines=_baselines(config, population, runner, reporter) if config.baselines else {},
+        baselines=figures,
     )
 
 

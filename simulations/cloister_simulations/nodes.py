@@ -164,8 +164,8 @@ def make_homes(directory: Path, population: Population, budget: Budget) -> None:
             )
             NodeHome.create(path, config, population.curriculum)
         roles = {one.key: population.roles[one.key] for one in records}
-        store = NodeHome.open(path).store()
-        store.import_interactions(_interactions(records, population.curriculum), roles=roles)
+        with NodeHome.open(path).store() as store:
+            store.import_interactions(_interactions(records, population.curriculum), roles=roles)
 
 
 def simulation_policy(budget: Budget, declared_size: int) -> Policy:

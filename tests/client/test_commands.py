@@ -88,10 +88,19 @@ def test_importing_a_file_twice_changes_nothing(node: Path, answers: Path) -> No
     assert (again["added"], again["already_there"]) == (0, 3)
 
 
-def test_a_cohort_is_given_to_new_learners(node: Path, answers: Path) -> None:
-    output("import", node, answers, *COLUMNS, "--cohort", "2025")
-    with NodeHome.open(node).store() as store:
+def test_learners_join_the_latest_term_of_the_calendar(
+    tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum, answers: Path
+) -> None:
+    config = node_config.model_copy(update={"cohorts": ("2024", "2025")})
+    NodeHome.create(tmp_path / "home", config, curriculum)
+    output("import", tmp_path / "home", answers, *COLUMNS)
+    with NodeHome.open(tmp_path / "home").store() as store:
         assert len(store.learners("serve", ["2025"])) == 2
+
+
+def test_a_term_outside_the_calendar_is_refused(node: Path, answers: Path) -> None:
+    with pytest.raises(ConfigError, match="'2031' is not in the node's calendar"):
+        output("import", node, answers, *COLUMNS, "--cohort", "2031")
 
 
 def test_a_bad_file_imports_nothing(node: Path, answers: Path) -> None:

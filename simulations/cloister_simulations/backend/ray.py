@@ -18,7 +18,7 @@ def run_on_ray(server_app: ServerApp, client_app: ClientApp, nodes: int) -> None
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("the ray backend is not installed; run: pip install 'cloister[ray]'")
     # Imported late: Flower's simulation module imports Ray.
-    from flwr.simulation import run_simulation
+    from flwr.simulation import run_simulation  # noqa: PLC0415
 
     # Without the explicit share, two cores give Flower a single actor.
     config: BackendConfig = {
