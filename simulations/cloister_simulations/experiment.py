@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from cloister_client.models import Scores
 from cloister_client.node import Node
+from cloister_client.training.allocator import keep_freed_memory
 from cloister_shared import __version__
 from cloister_shared.canonical import digest
 from cloister_shared.model_specs import Weights
@@ -45,8 +46,9 @@ def run_simulation(
     """
     began = perf_counter()
     check_budget(config)
-    # A second thread slows these small products down; the other core is the operating system's.
+    # A second thread slows products this small down.
     torch.set_num_threads(1)
+    keep_freed_memory()
     population = populate(config)
     runner = ArmRunner(
         config, population, _initial_weights(config, population, reporter), directory, reporter
