@@ -26,21 +26,25 @@ def build_app() -> typer.Typer:
         pretty_exceptions_show_locals=False,  # they may hold learner records and keys
     )
     for name in COMMANDS:
-        command = _load(name)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name)(command)
+        _add(app, name)
     return app
 
 
-def _load(name: str) -> typer.Typer | Callable[..., None]:
-    """The sub-command, or one that says which extra it lacks."""
+def _add(app: typer.Typer, name: str) -> None:
+    """Add the sub-command, or one that says which package it lacks, whatever it was asked."""
     try:
-        return COMMANDS.get(name)
+        command = COMMANDS.get(name)
     except ModuleNotFoundError as error:
-        missing = error.name
+        anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+        app.command(name, context_settings=anything)(_unavailable(name, error.name))
+        return
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
 
+
+def _unavailable(name: str, missing: str | None) -> Callable[[], None]:
     def unavailable() -> None:
         raise ConfigError(
             f"`cloister {name}` needs the package {missing}, which is not installed; "

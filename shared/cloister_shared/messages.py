@@ -51,7 +51,7 @@ class Refusal(Frozen):
     plan: str
     round: int = Field(ge=0)
     node: str
-    code: str
+    code: str = Field(max_length=64, pattern=r"^[a-z_]+$")
 
 
 class Release(Frozen):
@@ -103,7 +103,8 @@ def _header_text(message: bytes) -> str:
         size = int.from_bytes(message[:8], "little")
         metadata = _Preamble.model_validate_json(message[8 : 8 + size]).metadata
         return metadata[HEADER_KEY]
-    except (SafetensorError, ValidationError, KeyError) as error:
+    # ValueError also for shapes, KeyError also for dtypes that numpy does not have.
+    except (SafetensorError, ValueError, KeyError) as error:
         raise MessageError("the message is not a safetensors document with a header") from error
 
 

@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cloister_shared.canonical import digest
 from cloister_shared.frozen import Frozen
@@ -73,6 +73,12 @@ class Plan(Frozen):
     declared_sizes: dict[str, int] = Field(min_length=1)
     quorum: int = Field(default=1, ge=1)
     deadline_s: float = Field(default=600.0, gt=0)
+
+    @field_validator("declared_sizes")
+    @classmethod
+    def _sort(cls, sizes: dict[str, int]) -> dict[str, int]:
+        """Equal plans are the same bytes in a message, however a file lists their nodes."""
+        return dict(sorted(sizes.items()))
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":

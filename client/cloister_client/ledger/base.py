@@ -41,13 +41,14 @@ class Reservation:
 class Ledger(ABC):
     """One node's ledger. Implementations keep entries and outbox; the rules are here."""
 
-    def __init__(self) -> None:
-        self._chain = Chain()
+    def __init__(self, header: LedgerHeader) -> None:
+        self._header = header
+        self._chain = Chain(header.digest)
 
     @property
-    @abstractmethod
     def header(self) -> LedgerHeader:
         """What was fixed when the ledger was created."""
+        return self._header
 
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[None]:
@@ -62,8 +63,8 @@ class Ledger(ABC):
         """Keep one more entry and, for a COMMIT, its bytes; called within a transaction."""
 
     @abstractmethod
-    def _payload(self, entry: Entry) -> bytes:
-        """The bytes of a COMMIT."""
+    def _payload(self, entry: Entry) -> bytes | None:
+        """The bytes of a COMMIT; ``None`` if its run has committed a later round since."""
 
     def reserve(self, charge: Charge) -> Reservation:
         """Charge one round before its data is read.
@@ -116,7 +117,8 @@ class Ledger(ABC):
     def export(self) -> LedgerExport:
         """Everything an auditor needs to recompute the spend."""
         with self._transaction():
-            return LedgerExport(header=self.header, entries=tuple(self._entries(0)))
+            head = self._caught_up().head
+            return LedgerExport(header=self.header, entries=tuple(self._entries(0)), head=head)
 
     def _caught_up(self) -> Chain:
         """The chain with the entries that this or another process has added since, verified."""
@@ -131,6 +133,11 @@ class Ledger(ABC):
                 "request; a round is released once"
             )
         payload = self._payload(committed)
+        if payload is None:
+            raise LedgerError(
+                f"round {charge.round} of run {charge.run} was answered and the run went on; "
+                "its bytes are no longer kept"
+            )
         if hashlib.sha256(payload).hexdigest() != committed.payload_digest:
             raise LedgerError(f"the outbox does not hold what entry {committed.sequence} released")
         return Reservation(committed.charge, committed.attempt, payload)

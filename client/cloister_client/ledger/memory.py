@@ -6,23 +6,17 @@ from contextlib import contextmanager
 
 from cloister_client.ledger.base import Ledger, new_header
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_format import Entry, LedgerHeader
+from cloister_shared.privacy.ledger_format import Entry, Role
 
 
 class MemoryLedger(Ledger):
-    """Same rules, nothing durable; the outbox keeps the latest round's bytes only."""
+    """Same rules, nothing durable."""
 
     def __init__(self, budget: Budget, enforced: bool = True) -> None:
-        super().__init__()
-        self._header = new_header(budget, enforced)
+        super().__init__(new_header(budget, enforced))
         self._kept: list[Entry] = []
-        self._outbox: dict[int, bytes] = {}
+        self._outbox: dict[tuple[str, Role], tuple[int, bytes]] = {}
         self._lock = threading.Lock()
-
-    @property
-    def header(self) -> LedgerHeader:
-        """What was fixed when the ledger was created."""
-        return self._header
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -35,7 +29,8 @@ class MemoryLedger(Ledger):
     def _append(self, entry: Entry, payload: bytes | None) -> None:
         self._kept.append(entry)
         if payload is not None:
-            self._outbox = {entry.sequence: payload}
+            self._outbox[entry.charge.run, entry.charge.role] = (entry.sequence, payload)
 
-    def _payload(self, entry: Entry) -> bytes:
-        return self._outbox[entry.sequence]
+    def _payload(self, entry: Entry) -> bytes | None:
+        sequence, payload = self._outbox[entry.charge.run, entry.charge.role]
+        return payload if sequence == entry.sequence else None

@@ -1,6 +1,7 @@
 """The durable ledger: an append-only SQLite file of its own, whatever the store's database is."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,11 @@ from pydantic import ValidationError
 from cloister_client.ledger.base import Ledger, new_header
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_format import Entry, LedgerHeader
+from cloister_shared.privacy.ledger_format import Chain, Entry, LedgerHeader
 
 _SCHEMA = """
 CREATE TABLE header (document TEXT NOT NULL);
+CREATE TABLE head (digest TEXT NOT NULL);
 CREATE TABLE entries (sequence INTEGER PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE outbox (
     run TEXT, role TEXT, sequence INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (run, role)
@@ -28,26 +30,33 @@ CREATE TRIGGER entries_stay BEFORE UPDATE ON entries
 class SqliteLedger(Ledger):
     """A ledger file; every transaction takes the write lock and is flushed to disk.
 
+    One file holds all of it: there is no write-ahead log beside it whose loss would forget charges.
     The outbox keeps the bytes of the latest committed round of each run: an earlier round's reply
     was received, or the coordinator would not have gone on.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        super().__init__()
+        super().__init__(_read_header(connection, path))
         self._connection = connection
         self._path = path
-        self._header = self._read_header()
+        self._lock = threading.Lock()
 
     @classmethod
     def create(cls, path: Path, budget: Budget, enforced: bool = True) -> "SqliteLedger":
         """A new, empty ledger; raises ``LedgerError`` if ``path`` exists: none is overwritten."""
-        if path.exists():
-            raise LedgerError(f"there is a ledger at {path.name} already; it is never overwritten")
-        connection = _connect(path)
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
-        header = new_header(budget, enforced).model_dump_json()
-        connection.execute("INSERT INTO header VALUES (?)", (header,))
-        connection.execute("COMMIT")
+        try:
+            path.touch(exist_ok=False)
+        except OSError as error:
+            raise LedgerError(
+                f"cannot make a ledger at {path.name}: {error.strerror}; none is ever overwritten"
+            ) from error
+        header = new_header(budget, enforced)
+        with _usable(path):
+            connection = _connect(path)
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+            connection.execute("INSERT INTO header VALUES (?)", (header.model_dump_json(),))
+            connection.execute("INSERT INTO head VALUES (?)", (header.digest,))
+            connection.execute("COMMIT")
         return cls(connection, path)
 
     @classmethod
@@ -61,14 +70,10 @@ class SqliteLedger(Ledger):
                 f"the ledger {path.name} is missing; restore it from a backup, nothing is released "
                 "without it"
             )
-        ledger = cls(_connect(path), path)
+        with _usable(path):
+            ledger = cls(_connect(path), path)
         ledger.spent()
         return ledger
-
-    @property
-    def header(self) -> LedgerHeader:
-        """What was fixed when the ledger was created."""
-        return self._header
 
     def close(self) -> None:
         """Close the file."""
@@ -76,13 +81,20 @@ class SqliteLedger(Ledger):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        with self._lock, _usable(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _caught_up(self) -> Chain:
+        chain = super()._caught_up()
+        row = self._connection.execute("SELECT digest FROM head").fetchone()
+        chain.check_head(row[0] if row else "")
+        return chain
 
     def _entries(self, start: int) -> Sequence[Entry]:
         rows = self._connection.execute(
@@ -97,32 +109,43 @@ class SqliteLedger(Ledger):
         self._connection.execute(
             "INSERT INTO entries VALUES (?, ?)", (entry.sequence, entry.model_dump_json())
         )
+        self._connection.execute("UPDATE head SET digest = ?", (entry.digest,))
         if payload is not None:
             row = (entry.charge.run, entry.charge.role, entry.sequence, payload)
             self._connection.execute("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row)
 
-    def _payload(self, entry: Entry) -> bytes:
+    def _payload(self, entry: Entry) -> bytes | None:
         row = self._connection.execute(
             "SELECT payload FROM outbox WHERE sequence = ?", (entry.sequence,)
         ).fetchone()
-        if row is None:
-            raise LedgerError(
-                f"round {entry.charge.round} of run {entry.charge.run} was answered and the run "
-                "went on; its bytes are no longer kept"
-            )
-        return bytes(row[0])
+        return None if row is None else bytes(row[0])
 
-    def _read_header(self) -> LedgerHeader:
-        try:
-            (document,) = self._connection.execute("SELECT document FROM header").fetchone()
-            return LedgerHeader.model_validate_json(document)
-        except (sqlite3.DatabaseError, TypeError, ValidationError) as error:
-            raise LedgerError(f"{self._path.name} is not a ledger, or was altered") from error
+
+def _read_header(connection: sqlite3.Connection, path: Path) -> LedgerHeader:
+    try:
+        (document,) = connection.execute("SELECT document FROM header").fetchone()
+        return LedgerHeader.model_validate_json(document)
+    except (sqlite3.DatabaseError, TypeError, ValidationError) as error:
+        raise LedgerError(f"{path.name} is not a ledger, or was altered") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    # Not WAL: a log beside the file holds the last commits, and is easily lost or not copied.
+    # EXTRA flushes the folder as well, so that a power cut cannot bring a rolled-back journal back.
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA synchronous=EXTRA")
     connection.execute("PRAGMA secure_delete=ON")
     return connection
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Turn what SQLite cannot do with the file into a ``LedgerError``."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LedgerError(
+            f"the ledger {path.name} cannot be read or written ({error}); nothing is released "
+            "without it"
+        ) from error

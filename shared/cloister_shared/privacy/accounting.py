@@ -87,9 +87,15 @@ def step_rdp(noise_multiplier: float, sampling_rate: float, order: float) -> flo
 
 
 def cost(events: Iterable[SampledGaussian | NonPrivate], order: float) -> int | None:
-    """Micro-units of RDP at ``order``, rounded up; ``None`` where the cost is infinite."""
-    amount = rdp(events, order)
-    return None if math.isinf(amount) else math.ceil(amount * MICRO)
+    """Micro-units of RDP at ``order``, rounded up; ``None`` where the cost is infinite.
+
+    No event is free: where its RDP underflows to 0 it costs one micro-unit.
+    """
+    charged = list(events)
+    amount = rdp(charged, order)
+    if math.isinf(amount):
+        return None
+    return max(math.ceil(amount * MICRO), min(1, len(charged)))
 
 
 def rounds_that_fit(

@@ -10,12 +10,17 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from cloister_shared.errors import INFINITE, BudgetExceededError, ConfigError
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import MICRO, cost, step_rdp
 from cloister_shared.privacy.events import NonPrivate, SampledGaussian
+
+MAX_ORDER = 10_000
+"""A ceiling that only an ε below about 0.002 meets; the RDP of one step takes as many terms."""
 
 
 class Budget(Frozen):
@@ -26,25 +31,26 @@ class Budget(Frozen):
 
     @cached_property
     def order(self) -> float:
-        """The fixed Rényi order: the best one for a Gaussian that spends exactly ε.
+        """The fixed Rényi order: the best whole one for a Gaussian that spends exactly ε.
 
-        A Gaussian with RDP ρα costs ρα + log(1/δ)/(α − 1), least at α = 1 + √(log(1/δ)/ρ); setting
-        that to ε gives √ρ = √(log(1/δ) + ε) − √log(1/δ). Rounded to a whole number, at which the
-        sampled Gaussian's RDP has a closed form.
+        A Gaussian's RDP is ρα, so ``allowance`` α pays for ρ = allowance / α: the largest ρ is the
+        least noise. Whole, because there the sampled Gaussian's RDP has a closed form.
         """
-        log_delta = -math.log(self.delta)
-        root = math.sqrt(log_delta + self.epsilon) - math.sqrt(log_delta)
-        return float(max(2, round(1 + math.sqrt(log_delta) / root)))
+        orders = np.arange(2.0, MAX_ORDER + 1)
+        return float(orders[np.argmax(self._allowance(orders) / orders)])
 
     @cached_property
     def limit(self) -> int:
-        """Micro-units of RDP at ``order`` that may be spent; may be 0 for a tiny ε.
+        """Micro-units of RDP at ``order`` that may be spent; may be 0 for a tiny ε."""
+        return max(0, math.floor(float(self._allowance(np.array(self.order))) * MICRO))
+
+    def _allowance(self, order: NDArray[np.float64]) -> NDArray[np.float64]:
+        """RDP at each ``order`` that converts to exactly ε; negative where none is small enough.
 
         ε = ρ + log((α − 1)/α) − (log δ + log α)/(α − 1): Canonne, Kamath, Steinke 2020, prop. 12.
         """
-        order = self.order
-        conversion = math.log1p(-1 / order) - math.log(self.delta * order) / (order - 1)
-        return max(0, math.floor((self.epsilon - conversion) * MICRO))
+        conversion = np.log1p(-1 / order) - (math.log(self.delta) + np.log(order)) / (order - 1)
+        return self.epsilon - conversion
 
     def require(
         self, rounds: Iterable[Sequence[SampledGaussian | NonPrivate]], remaining: int

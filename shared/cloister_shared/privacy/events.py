@@ -9,6 +9,9 @@ from pydantic import Field
 
 from cloister_shared.frozen import Frozen
 
+MIN_NOISE, MAX_NOISE = 1e-12, 1e12
+"""Noise multipliers whose RDP is a number: beyond, the formulas over- or underflow."""
+
 
 class SampledGaussian(Frozen):
     """``steps`` Gaussian mechanisms on Poisson samples of learners.
@@ -18,7 +21,7 @@ class SampledGaussian(Frozen):
     """
 
     type: Literal["sampled_gaussian"] = "sampled_gaussian"
-    noise_multiplier: float = Field(gt=0)
+    noise_multiplier: float = Field(ge=MIN_NOISE, le=MAX_NOISE)
     sampling_rate: float = Field(gt=0, le=1)
     steps: int = Field(ge=1)
 

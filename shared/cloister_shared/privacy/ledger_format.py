@@ -7,7 +7,7 @@ never give anything back.
 from collections import Counter, defaultdict
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cloister_shared.canonical import digest
 from cloister_shared.errors import LedgerError
@@ -16,12 +16,13 @@ from cloister_shared.privacy.accounting import cost, epsilon
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.events import Event, SampledGaussian
 
-GENESIS = "0" * 64
 Role = Literal["train", "evaluation"]
 Group = tuple[Role, str]
 """A role and a cohort: the learners that are charged together."""
 RoundKey = tuple[str, int, Role]
 """A run, one of its rounds, and the role it reads: what is released once."""
+_AFTER = {"RESERVE": None, "START": "RESERVE", "COMMIT": "START"}
+"""What each kind of entry follows within its attempt."""
 
 
 class ModelEvent(Frozen):
@@ -41,6 +42,13 @@ class Charge(Frozen):
     role: Role = "train"
     cohorts: tuple[str, ...] = Field(min_length=1)
     events: tuple[ModelEvent, ...] = Field(min_length=1)
+
+    @field_validator("cohorts")
+    @classmethod
+    def _check_cohorts(cls, cohorts: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(cohorts)) < len(cohorts):
+            raise ValueError("each cohort stands once in a charge")
+        return cohorts
 
     @property
     def round_key(self) -> RoundKey:
@@ -93,12 +101,19 @@ class LedgerHeader(Frozen):
     enforced: bool = True
     """False in simulations without a guarantee: charges are recorded, not refused."""
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the header: what the first entry follows."""
+        return digest(self.model_dump(mode="json"))
+
 
 class LedgerExport(Frozen):
     """Everything an auditor needs."""
 
     header: LedgerHeader
     entries: tuple[Entry, ...]
+    head: str
+    """Digest of the last entry, of the header where there is none."""
 
 
 class Spend(Frozen):
@@ -127,11 +142,12 @@ def verify_ledger(export: LedgerExport) -> SpendByGroup:
     header = export.header
     if (header.order, header.limit) != (header.budget.order, header.budget.limit):
         raise LedgerError("the ledger's order or limit does not follow from its (ε, δ)")
-    chain = Chain()
+    chain = Chain(header.digest)
     for entry in export.entries:
         chain.extend(entry)
         if entry.kind == "RESERVE" and entry.cost != entry.charge.cost(header.order):
             raise LedgerError(f"entry {entry.sequence} is charged {entry.cost}, not its price")
+    chain.check_head(export.head)
     spend = chain.spend()
     for (role, cohort), one in spend.items():
         if header.enforced and (one.micro is None or one.micro > header.limit):
@@ -140,38 +156,48 @@ def verify_ledger(export: LedgerExport) -> SpendByGroup:
 
 
 class Chain:
-    """A verified prefix of the release chain and what follows from it, extended entry by entry."""
+    """A verified prefix of the release chain and what follows from it, extended entry by entry.
 
-    def __init__(self) -> None:
+    It begins at ``head``, the header's digest.
+    """
+
+    def __init__(self, head: str) -> None:
         self.length = 0
-        self.head = GENESIS
+        self.head = head
         self.committed: dict[RoundKey, Entry] = {}
         self.attempts: Counter[RoundKey] = Counter()
-        self._stages: dict[tuple[RoundKey, int], str] = {}
+        self._latest: dict[tuple[RoundKey, int], Entry] = {}
         self._micro: dict[Group, int | None] = {}
         self._steps: dict[Group, Counter[ModelEvent]] = defaultdict(Counter)
 
     def check(self, entry: Entry) -> None:
-        """Raise ``LedgerError`` unless ``entry`` may come next: number, hashes, stage.
+        """Raise ``LedgerError`` unless ``entry`` may come next: number, hashes, stage, charge.
 
-        Each attempt goes RESERVE → START → COMMIT, and a round is committed once.
+        Each attempt goes RESERVE → START → COMMIT under one charge; a round is committed once.
         """
         if entry.sequence != self.length:
             raise LedgerError(f"entry {self.length} is missing from the ledger")
         if entry.previous != self.head or entry.digest != entry.expected_digest():
             raise LedgerError(f"entry {entry.sequence} of the ledger was altered")
         key = entry.charge.round_key
-        stage = self._stages.get((key, entry.attempt))
-        if stage != {"RESERVE": None, "START": "RESERVE", "COMMIT": "START"}[entry.kind]:
+        before = self._latest.get((key, entry.attempt))
+        if _AFTER[entry.kind] != (before.kind if before else None):
             raise LedgerError(f"entry {entry.sequence}: {entry.kind} out of order")
+        if before is not None and before.charge != entry.charge:
+            raise LedgerError(f"entry {entry.sequence} is not what its attempt was charged for")
         if key in self.committed:
             raise LedgerError(f"entry {entry.sequence}: its round was committed before")
+
+    def check_head(self, head: str) -> None:
+        """Raise ``LedgerError`` unless the chain ends where it is said to end."""
+        if head != self.head:
+            raise LedgerError(f"the ledger was cut off or altered after {self.length} entries")
 
     def extend(self, entry: Entry) -> None:
         """Check one more entry and add it to the totals."""
         self.check(entry)
         key = entry.charge.round_key
-        self._stages[key, entry.attempt] = entry.kind
+        self._latest[key, entry.attempt] = entry
         if entry.kind == "RESERVE":
             self._add(entry)
         elif entry.kind == "COMMIT":

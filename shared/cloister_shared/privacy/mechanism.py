@@ -2,10 +2,10 @@
 
 import math
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cloister_shared.frozen import Frozen
-from cloister_shared.privacy.events import NonPrivate, SampledGaussian
+from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE, NonPrivate, SampledGaussian
 
 
 class Mechanism(Frozen):
@@ -16,9 +16,16 @@ class Mechanism(Frozen):
     and no clip: non-private.
     """
 
-    noise_multiplier: float = Field(ge=0)
+    noise_multiplier: float = Field(ge=0, le=MAX_NOISE)
     clip_norm: float = Field(gt=0)
     sampling_rate: float = Field(gt=0, le=1)
+
+    @field_validator("noise_multiplier")
+    @classmethod
+    def _check_noise(cls, noise_multiplier: float) -> float:
+        if 0 < noise_multiplier < MIN_NOISE:
+            raise ValueError(f"noise multiplier must be 0 or at least {MIN_NOISE:g}")
+        return noise_multiplier
 
     @property
     def is_private(self) -> bool:

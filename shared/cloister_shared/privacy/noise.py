@@ -13,7 +13,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
-_BITS = 53
+_BITS = 52
+"""Of a double's 53, so that half a step below 1 is still a number of its own."""
 
 
 class NoiseSource(Protocol):
@@ -69,7 +70,7 @@ class KeyedNoise:
 
 
 def uniform(source: NoiseSource, count: int) -> NDArray[np.float64]:
-    """``count`` doubles in the open interval (0, 1), 53 random bits each."""
+    """``count`` doubles in the open interval (0, 1), 52 random bits each."""
     integers = np.frombuffer(source.random_bytes(8 * count), dtype="<u8") >> (64 - _BITS)
     return np.asarray((integers + 0.5) / 2.0**_BITS, dtype=np.float64)
 

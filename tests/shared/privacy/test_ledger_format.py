@@ -1,0 +1,277 @@
+"""The verifier: honest exports pass, and every change that an attacker could try is caught."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cloister_shared.errors import LedgerError
+from cloister_shared.privacy import (
+    Budget,
+    LedgerExport,
+    NonPrivate,
+    SampledGaussian,
+    epsilon,
+    verify_ledger,
+)
+from cloister_shared.privacy.ledger_format import Charge, Entry, LedgerHeader, ModelEvent
+
+BUDGET = Budget(epsilon=4, delta=1e-6)
+DKT = ModelEvent(model="dkt", event=SampledGaussian(noise_multiplier=3, sampling_rate=0.1, steps=2))
+RECOMMENDER = ModelEvent(
+    model="recommender", event=SampledGaussian(noise_multiplier=5, sampling_rate=0.2, steps=1)
+)
+
+
+def header(enforced: bool = True) -> LedgerHeader:
+    return LedgerHeader(
+        ledger="a" * 32,
+        budget=BUDGET,
+        order=BUDGET.order,
+        limit=BUDGET.limit,
+        enforced=enforced,
+    )
+
+
+def charge(number: int, *events: ModelEvent, **changes: Any) -> Charge:
+    fields = {
+        "run": "r",
+        "round": number,
+        "plan": "p" * 64,
+        "request": f"{number:064x}",
+        "cohorts": ("autumn", "spring"),
+        "events": events or (DKT, RECOMMENDER),
+    }
+    return Charge.model_validate({**fields, **changes})
+
+
+def export_of(steps: list[dict[str, Any]], top: LedgerHeader | None = None) -> LedgerExport:
+    """A chain of the given entries; RESERVE is priced unless a cost is given."""
+    top = top or header()
+    entries: list[Entry] = []
+    head = top.digest
+    for number, step in enumerate(steps):
+        price = {"cost": step["charge"].cost(top.order)} if step["kind"] == "RESERVE" else {}
+        fields = {"sequence": number, "attempt": 0, "code_version": "1", **price, **step}
+        entries.append(Entry.chained(head, **fields))
+        head = entries[-1].digest
+    return LedgerExport(header=top, entries=tuple(entries), head=head)
+
+
+def attempt(one: Charge, number: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"kind": "RESERVE", "charge": one, "attempt": number},
+        {"kind": "START", "charge": one, "attempt": number},
+        {"kind": "COMMIT", "charge": one, "attempt": number, "payload_digest": "d" * 64},
+    ]
+
+
+@pytest.fixture
+def honest() -> LedgerExport:
+    """Two rounds, the second after a crash that kept its charge."""
+    return export_of(
+        [*attempt(charge(1)), *attempt(charge(2))[:2], *attempt(charge(2), 1)],
+    )
+
+
+def test_an_honest_export_verifies_and_adds_up(honest: LedgerExport) -> None:
+    spend = verify_ledger(honest)
+    price = charge(1).cost(BUDGET.order)
+    assert set(spend) == {("train", "autumn"), ("train", "spring")}
+    for one in spend.values():
+        assert one.micro == 3 * price
+        assert {(e.model, e.event.steps) for e in one.events} == {("dkt", 6), ("recommender", 3)}
+        assert one.epsilon(1e-6, "rdp") == pytest.approx(
+            epsilon([DKT.event, RECOMMENDER.event] * 3, 1e-6)
+        )
+
+
+def test_an_empty_export_verifies() -> None:
+    assert verify_ledger(export_of([])) == {}
+
+
+def test_an_export_survives_json(honest: LedgerExport) -> None:
+    again = LedgerExport.model_validate_json(honest.model_dump_json(indent=1))
+    assert again == honest
+    assert verify_ledger(again) == verify_ledger(honest)
+
+
+def leaves(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all single values, keys and positions in one tuple."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield from leaves(value, (*path, name))
+    elif isinstance(document, list):
+        for position, value in enumerate(document):
+            yield from leaves(value, (*path, position))
+    else:
+        yield path
+
+
+def other(value: Any) -> Any:
+    """Another value of the same kind; of words with few alternatives, another that is known."""
+    swaps = {"RESERVE": "START", "START": "COMMIT", "COMMIT": "RESERVE", "train": "evaluation"}
+    if value is None:
+        return 1
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value / 2 if 0 < value < 1 else value + 1
+    return swaps.get(value, value + "x")
+
+
+def test_every_single_changed_value_of_an_export_is_caught(honest: LedgerExport) -> None:
+    document = honest.model_dump(mode="json")
+    paths = list(leaves(document))
+    assert len(paths) > 100
+    for path in paths:
+        changed = json.loads(json.dumps(document))
+        *parents, last = path
+        place = changed
+        for step in parents:
+            place = place[step]
+        place[last] = other(place[last])
+        with pytest.raises((LedgerError, ValidationError)):
+            verify_ledger(LedgerExport.model_validate(changed))
+
+
+TAMPERINGS: dict[str, Callable[[list[Entry]], list[Entry]]] = {
+    "first deleted": lambda e: e[1:],
+    "middle deleted": lambda e: e[:3] + e[4:],
+    "last deleted": lambda e: e[:-1],
+    "last round deleted": lambda e: e[:3],
+    "all deleted": lambda e: [],
+    "swapped": lambda e: [e[1], e[0], *e[2:]],
+    "duplicated": lambda e: [*e[:2], e[1], *e[2:]],
+    "appended": lambda e: [*e, e[-1]],
+    "replayed": lambda e: e + e,
+    "appended and chained": lambda e: [
+        *e,
+        Entry.chained(
+            e[-1].digest,
+            sequence=len(e),
+            kind="RESERVE",
+            charge=charge(9),
+            attempt=0,
+            cost=charge(9).cost(BUDGET.order),
+            code_version="1",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERINGS.values(), ids=TAMPERINGS.keys())
+def test_no_entry_can_be_deleted_moved_or_added(
+    honest: LedgerExport, tamper: Callable[[list[Entry]], list[Entry]]
+) -> None:
+    entries = tuple(tamper(list(honest.entries)))
+    with pytest.raises(LedgerError):
+        verify_ledger(honest.model_copy(update={"entries": entries}))
+
+
+def test_a_forger_who_computes_all_hashes_anew_cannot_lower_a_price() -> None:
+    cheap = attempt(charge(1))
+    cheap[0]["cost"] = 1
+    with pytest.raises(LedgerError, match="not its price"):
+        verify_ledger(export_of(cheap))
+
+
+def test_a_forger_cannot_release_more_than_was_reserved() -> None:
+    small, large = charge(1, RECOMMENDER), charge(1, DKT, RECOMMENDER)
+    for stage in (1, 2):
+        entries = attempt(small)
+        entries[stage]["charge"] = large
+        with pytest.raises(LedgerError):
+            verify_ledger(export_of(entries))
+
+
+def test_a_forger_cannot_let_only_some_cohorts_pay() -> None:
+    entries = attempt(charge(1, cohorts=("autumn",)))
+    entries[1]["charge"] = entries[2]["charge"] = charge(1)
+    with pytest.raises(LedgerError, match="charged for"):
+        verify_ledger(export_of(entries))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [0, 2],
+        [1],
+        [2],
+        [0, 0],
+        [0, 1, 1],
+        [0, 1, 2, 2],
+        [0, 2, 1],
+    ],
+)
+def test_stages_come_in_their_order(order: list[int]) -> None:
+    stages = attempt(charge(1))
+    with pytest.raises(LedgerError, match="out of order"):
+        verify_ledger(export_of([stages[position] for position in order]))
+
+
+def test_a_round_is_committed_once() -> None:
+    twice = [*attempt(charge(1)), *attempt(charge(1), 1)]
+    with pytest.raises(LedgerError, match="committed before"):
+        verify_ledger(export_of(twice))
+
+
+def test_more_than_the_limit_is_noticed_where_it_is_enforced() -> None:
+    rounds = BUDGET.limit // charge(1).cost(BUDGET.order) + 1
+    reserved = [{"kind": "RESERVE", "charge": charge(number)} for number in range(rounds)]
+    verify_ledger(export_of(reserved[:-1]))
+    with pytest.raises(LedgerError, match=f"spent of {BUDGET.limit}"):
+        verify_ledger(export_of(reserved))
+
+
+def test_a_non_private_charge_is_infinite_spend() -> None:
+    plain = ModelEvent(model="dkt", event=NonPrivate())
+    entries = attempt(charge(1)) + attempt(charge(2, plain))
+    with pytest.raises(LedgerError, match="spent of"):
+        verify_ledger(export_of(entries))
+    spend = verify_ledger(export_of(entries, header(enforced=False)))
+    assert {one.micro for one in spend.values()} == {None}
+    assert spend["train", "autumn"].epsilon(1e-6) == float("inf")
+
+
+def test_a_header_whose_limit_does_not_follow_from_its_guarantee_is_refused() -> None:
+    for change in ({"limit": BUDGET.limit + 1}, {"order": BUDGET.order + 1}):
+        top = header().model_copy(update=change)
+        with pytest.raises(LedgerError, match="does not follow"):
+            verify_ledger(export_of([], top))
+
+
+def test_another_budget_than_the_one_that_was_fixed_is_caught(honest: LedgerExport) -> None:
+    larger = Budget(epsilon=400, delta=1e-6)
+    top = honest.header.model_copy(
+        update={"budget": larger, "order": larger.order, "limit": larger.limit}
+    )
+    with pytest.raises(LedgerError, match="altered"):
+        verify_ledger(honest.model_copy(update={"header": top}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cohorts": ()},
+        {"cohorts": ("autumn", "autumn")},
+        {"events": ()},
+        {"role": "serve"},
+        {"round": -1},
+        {"run": ""},
+        {"learners": ["x"]},
+    ],
+)
+def test_a_charge_without_meaning_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        charge(1, **change)
+
+
+def test_roles_and_cohorts_pay_apart() -> None:
+    entries = attempt(charge(1, DKT, cohorts=("autumn",)))
+    entries += attempt(charge(1, DKT, cohorts=("autumn",), role="evaluation"))
+    spend = verify_ledger(export_of(entries))
+    assert set(spend) == {("train", "autumn"), ("evaluation", "autumn")}
+    assert {one.micro for one in spend.values()} == {charge(1, DKT).cost(BUDGET.order)}
