@@ -25,13 +25,15 @@ _ANSWERS_AT_ONCE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class DktInputs:
-    """R rows of T answers with at most S skills.
+    """R rows of T answers with at most S skills, the longest row first.
 
-    ``items`` (R, T) int64 and ``skills`` (R, T, S) int64, padded with 0; ``shares`` (R, T, S)
-    float32: 1/(number of skills), 0 where padded; ``correct`` (R, T) float32; ``weights`` (R, T)
-    float32: 1/(predictions of the learner), 0 where padded.
+    ``lengths`` (R,) int64: answers without padding. ``items`` (R, T) int64 and ``skills``
+    (R, T, S) int64, padded with 0; ``shares`` (R, T, S) float32: 1/(number of skills), 0 where
+    padded; ``correct`` (R, T) float32; ``weights`` (R, T) float32: 1/(predictions of the learner),
+    0 where padded.
     """
 
+    lengths: torch.Tensor
     items: torch.Tensor
     skills: torch.Tensor
     shares: torch.Tensor
@@ -59,7 +61,7 @@ class DktModule(nn.Module):
         answered = inputs.skills + self.skills * inputs.correct.long().unsqueeze(-1)
         shares = inputs.shares.unsqueeze(-1)
         gates = (self.input(answered) * shares).sum(dim=2)
-        states = states_before(gates, self.recurrent)
+        states = states_before(gates, self.recurrent, inputs.lengths)
         asked = (self.output(inputs.skills) * shares).sum(dim=2)
         logits = (asked[..., : self.hidden] * states).sum(dim=-1) + asked[..., self.hidden]
         if self.item_bias is None:
@@ -82,19 +84,19 @@ class DktKind:
         noise: NoiseSource,
     ) -> Batch[DktInputs]:
         """One row a window; the weights make the rows of a learner sum to their mean loss."""
-        rows: list[History] = []
-        weights: list[NDArray[np.float32]] = []
-        owners: list[int] = []
+        rows: list[tuple[History, int, int]] = []
         for learner, history in enumerate(histories):
             starts = window_starts(len(history), local, noise)
             parts = [history[start : start + local.window] for start in starts]
             answers = sum(map(len, parts))
-            rows += parts
-            weights += [np.full(len(part), 1 / answers, dtype=np.float32) for part in parts]
-            owners += [learner] * len(parts)
-        return Batch(
-            _inputs(rows, weights), torch.tensor(owners, dtype=torch.int64), len(histories)
+            rows += [(part, learner, answers) for part in parts]
+        rows.sort(key=lambda row: -len(row[0]))
+        inputs = _inputs(
+            [part for part, _, _ in rows],
+            [np.full(len(part), 1 / answers, dtype=np.float32) for part, _, answers in rows],
         )
+        owners = torch.tensor([learner for _, learner, _ in rows], dtype=torch.int64)
+        return Batch(inputs, owners, len(histories))
 
     def loss(self, module: nn.Module, batch: Batch[DktInputs]) -> torch.Tensor:
         """(rows,) weighted cross-entropy in nats."""
@@ -132,6 +134,7 @@ def _inputs(rows: Sequence[History], weights: Sequence[NDArray[np.float32]]) -> 
     skills = pad([row.skills for row in rows], -1)
     known = (skills >= 0).float()
     return DktInputs(
+        lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64),
         items=pad([row.items for row in rows], 0).long(),
         skills=skills.clamp(min=0).long(),
         shares=known / known.sum(dim=-1, keepdim=True).clamp(min=1),
@@ -141,13 +144,16 @@ def _inputs(rows: Sequence[History], weights: Sequence[NDArray[np.float32]]) -> 
 
 
 def _chunks(histories: Sequence[History]) -> Iterator[list[int]]:
-    """Positions of non-empty histories of similar length, as many as fit into one forward."""
+    """Positions of non-empty histories of similar length, as many as fit into one forward.
+
+    The longest comes first.
+    """
     order = sorted((i for i, h in enumerate(histories) if len(h)), key=lambda i: len(histories[i]))
     chunk: list[int] = []
     for position in order:
         if chunk and (len(chunk) + 1) * len(histories[position]) > _ANSWERS_AT_ONCE:
-            yield chunk
+            yield chunk[::-1]
             chunk = []
         chunk.append(position)
     if chunk:
-        yield chunk
+        yield chunk[::-1]

@@ -1,8 +1,8 @@
 """The protocol by which every recommender is ranked, ours and the baselines.
 
 At each position whose item the learner has not met before, all items that they have not met are
-ranked by score (full ranking, no sampled negatives); ties count half, so a constant score is not
-rewarded. HR@k and NDCG@k as in He et al., WWW 2017, section 4.1.
+ranked by score (full ranking, no sampled negatives). Ties count half and NaN counts as the lowest
+score, so that neither is rewarded. HR@k and NDCG@k as in He et al., WWW 2017, section 4.1.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def rank_queries(history: History, scores: NDArray[np.floating]) -> NDArray[np.f
     ranks = np.empty(len(positions))
     for row, (start, position) in enumerate(_spans(positions)):
         seen[history.items[start:position]] = True
-        line = scores[row]
+        line = np.where(np.isnan(scores[row]), -np.inf, scores[row])
         own = line[history.items[position]]
         better = np.count_nonzero((line > own) & ~seen)
         ties = np.count_nonzero((line == own) & ~seen) - 1

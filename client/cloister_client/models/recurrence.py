@@ -5,6 +5,11 @@ leaf called once per forward. The recurrence calls nothing: it takes the gates' 
 without autograd, and its backward returns the gradient of the pre-activations of *all* steps. The
 leaf that owns the recurrent matrix is then called once, on the stacked earlier states.
 
+A learner's gradient must not depend on who else is in the batch, whatever weights a coordinator
+sends. So padding is never computed with: an overflow there would be NaN in the learner's gradient.
+And products run over whole blocks of rows, in which a row's result does not vary with their number:
+weights that amplify rounding make a difference in the last bit as large as the gradient itself.
+
 Hochreiter and Schmidhuber 1997; the forget gate of Gers et al. 2000. Backward: BPTT by hand.
 """
 
@@ -13,9 +18,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+_BLOCK = 32
+"""Matrix products have a multiple of so many rows, which no kernel treats as a remainder."""
+
 
 class Tape(NamedTuple):
-    """What a forward run leaves behind, time first: T steps, R rows, H units."""
+    """What a forward run leaves behind, time first: T steps, R rows in whole blocks, H units."""
 
     gates: torch.Tensor
     """(T, R, 4H) activated gates: input, forget, cell, output."""
@@ -23,25 +31,35 @@ class Tape(NamedTuple):
     """(T + 1, R, H), zeros first."""
     states: torch.Tensor
     """(T + 1, R, H), zeros first: ``states[t]`` is what step t starts from."""
+    live: list[int]
+    """How many rows, the first ones, need the state after each step."""
 
 
-def run(inputs: torch.Tensor, recurrent: torch.Tensor) -> Tape:
-    """Step through ``inputs`` (R, T, 4H) from zero states with the matrix ``recurrent`` (4H, H)."""
-    rows, steps, width = inputs.shape
+def run(inputs: torch.Tensor, recurrent: torch.Tensor, lengths: torch.Tensor) -> Tape:
+    """Step through ``inputs`` (R, T, 4H) from zero states with the matrix ``recurrent`` (4H, H).
+
+    ``lengths`` (R,) are the rows' steps without padding, the longest row first. The state after a
+    row's last step is not needed, and is not that of an LSTM.
+    """
+    _, steps, width = inputs.shape
     hidden = width // 4
-    gates = inputs.transpose(0, 1).contiguous()
-    cells = inputs.new_zeros(steps + 1, rows, hidden)
-    states = inputs.new_zeros(steps + 1, rows, hidden)
+    gates = _whole_blocks(inputs.transpose(0, 1))
+    cells = inputs.new_zeros(steps + 1, gates.shape[1], hidden)
+    states = torch.zeros_like(cells)
+    live: list[int] = (lengths.unsqueeze(1) > torch.arange(1, steps + 1)).sum(dim=0).tolist()
     transposed = recurrent.t().contiguous()
-    for step in range(steps):
-        gate = gates[step].addmm_(states[step], transposed)
+    for step, rows in enumerate(live):
+        block = _round_up(rows)
+        gate = gates[step, :block].addmm_(states[step, :block], transposed)
+        gates[step, rows:] = 0
         gate[:, : 2 * hidden].sigmoid_()
         gate[:, 2 * hidden : 3 * hidden].tanh_()
         gate[:, 3 * hidden :].sigmoid_()
         enter, forget, cell, leave = gate.chunk(4, dim=1)
-        torch.mul(forget, cells[step], out=cells[step + 1]).addcmul_(enter, cell)
-        torch.tanh(cells[step + 1], out=states[step + 1]).mul_(leave)
-    return Tape(gates, cells, states)
+        after = cells[step + 1, :block]
+        torch.mul(forget, cells[step, :block], out=after).addcmul_(enter, cell)
+        torch.tanh(after, out=states[step + 1, :block]).mul_(leave)
+    return Tape(gates, cells, states, live)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -56,12 +74,13 @@ class _Recurrence(torch.autograd.Function):
         tape: Tape,
     ) -> torch.Tensor:
         ctx.recurrent, ctx.tape = recurrent, tape
-        return tape.states[:-1].transpose(0, 1)
+        return _earlier(tape, len(from_inputs))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        deltas = _deltas(ctx.tape, ctx.recurrent, gradients[0].transpose(0, 1))
-        by_row = deltas.transpose(0, 1)
+        rows = len(gradients[0])
+        deltas = _deltas(ctx.tape, ctx.recurrent, _whole_blocks(gradients[0].transpose(0, 1)))
+        by_row = deltas[:, :rows].transpose(0, 1)
         return by_row, by_row, None, None
 
 
@@ -83,22 +102,45 @@ def _deltas(tape: Tape, recurrent: torch.Tensor, gradient: torch.Tensor) -> torc
     deltas = torch.zeros_like(factors)
     carried = gradient.new_zeros(rows, hidden)
     for step in range(steps - 2, -1, -1):
-        state = torch.addmm(gradient[step + 1], deltas[step + 1].view(rows, width), recurrent)
-        carried.mul_(forget[step + 1]).addcmul_(state, through_cell[step])
-        torch.mul(carried.unsqueeze(1), factors[step, :, :3], out=deltas[step, :, :3])
-        torch.mul(state, factors[step, :, 3], out=deltas[step, :, 3])
-    return deltas.view(steps, rows, width)
+        part = slice(_round_up(tape.live[step]))
+        later = deltas[step + 1, part].flatten(1)
+        state = torch.addmm(gradient[step + 1, part], later, recurrent)
+        cells = carried[part].mul_(forget[step + 1, part]).addcmul_(state, through_cell[step, part])
+        torch.mul(cells.unsqueeze(1), factors[step, part, :3], out=deltas[step, part, :3])
+        torch.mul(state, factors[step, part, 3], out=deltas[step, part, 3])
+    return deltas.flatten(2)
 
 
-def states_before(from_inputs: torch.Tensor, recurrent: nn.Linear) -> torch.Tensor:
+def states_before(
+    from_inputs: torch.Tensor, recurrent: nn.Linear, lengths: torch.Tensor
+) -> torch.Tensor:
     """(R, T, H) state before each step; ``from_inputs`` (R, T, 4H), ``recurrent`` a leaf.
 
-    Gradients reach ``from_inputs`` and the leaf's weight, exactly as through an unrolled LSTM.
+    ``lengths`` (R,), falling, are the rows' true lengths; states beyond them mean nothing, and no
+    gradient may come from there. Gradients reach ``from_inputs`` and the leaf's weight, exactly as
+    through an unrolled LSTM.
     """
     weight = recurrent.weight.detach()
     with torch.no_grad():
-        tape = run(from_inputs.detach(), weight)
-    earlier = tape.states[:-1].transpose(0, 1)
+        tape = run(from_inputs.detach(), weight, lengths)
     # The product's value was used in `run`; this call lets the leaf see its inputs and gradients.
-    result: torch.Tensor = _Recurrence.apply(from_inputs, recurrent(earlier), weight, tape)
+    from_states = recurrent(_earlier(tape, len(from_inputs)))
+    result: torch.Tensor = _Recurrence.apply(from_inputs, from_states, weight, tape)
     return result
+
+
+def _earlier(tape: Tape, rows: int) -> torch.Tensor:
+    """(rows, T, H) states before each step, without the rows that fill up a block."""
+    return tape.states[:-1, :rows].transpose(0, 1)
+
+
+def _whole_blocks(array: torch.Tensor) -> torch.Tensor:
+    """A copy of ``array`` (T, rows, n) with rows of zeros up to a whole block."""
+    steps, rows, width = array.shape
+    copy = array.new_zeros(steps, _round_up(rows), width)
+    copy[:, :rows] = array
+    return copy
+
+
+def _round_up(rows: int) -> int:
+    return -(-rows // _BLOCK) * _BLOCK

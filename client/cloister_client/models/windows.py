@@ -13,10 +13,17 @@ from cloister_shared.privacy.noise import NoiseSource, uniform
 def window_starts(length: int, local: LocalTraining, noise: NoiseSource) -> NDArray[np.int64]:
     """Starts of a history's windows: all of them, or ``max_windows`` drawn without replacement."""
     starts = np.arange(0, length, local.window)
-    if local.max_windows is None or len(starts) <= local.max_windows:
+    count = window_count(length, local)
+    if len(starts) == count:
         return starts
     order = np.argsort(uniform(noise, len(starts)))
-    return np.sort(starts[order[: local.max_windows]])
+    return np.sort(starts[order[:count]])
+
+
+def window_count(length: int, local: LocalTraining) -> int:
+    """How many windows of a history one step uses."""
+    windows = -(-length // local.window)
+    return windows if local.max_windows is None else min(windows, local.max_windows)
 
 
 def pad(arrays: Sequence[NDArray[np.generic]], fill: float) -> torch.Tensor:

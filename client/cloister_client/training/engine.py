@@ -15,6 +15,7 @@ from torch import nn
 
 from cloister_client.histories import History
 from cloister_client.models.base import Batch, ModelKind
+from cloister_client.models.windows import window_count
 from cloister_client.training.optimizer import LearnerOptimizer
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -23,7 +24,8 @@ from cloister_shared.privacy.mechanism import Mechanism
 from cloister_shared.privacy.noise import NoiseSource
 
 _ANSWERS_AT_ONCE = 20_000
-"""Answers whose per-learner gradients are held together; one learner is never divided."""
+_GRADIENTS_AT_ONCE = 25_000_000
+"""Answers, and floats of their gradients per row, held together: bounds the memory of a step."""
 
 # Our leaves take indices and detached states, so their inputs never require a gradient; Opacus's
 # hooks need that of the outputs only.
@@ -49,7 +51,7 @@ class Task:
 
     def batches(self, histories: Sequence[History]) -> Iterator[Batch[Any]]:
         """The sampled histories in chunks that have at least one row."""
-        for chunk in chunks(histories):
+        for chunk in chunks(histories, self.local, self.spec.dimension):
             batch = self.kind.batch(self.spec, chunk, self.local, self.noise)
             if len(batch.learner_of_row):
                 yield batch
@@ -126,15 +128,22 @@ def build_module(spec: ModelSpec, kind: ModelKind[Any], weights: Weights) -> nn.
     return module
 
 
-def chunks(histories: Sequence[History]) -> Iterator[list[History]]:
-    """Histories of similar length together, as many as are worth holding at once."""
+def chunks(
+    histories: Sequence[History], local: LocalTraining, dimension: int
+) -> Iterator[list[History]]:
+    """Histories of similar length together, as many as are worth holding at once.
+
+    One learner is never divided; ``dimension`` is the number of weights.
+    """
     chunk: list[History] = []
-    answers = 0
+    answers = rows = 0
     for history in sorted(histories, key=len):
-        if chunk and answers + len(history) > _ANSWERS_AT_ONCE:
-            yield chunk
-            chunk, answers = [], 0
-        chunk.append(history)
         answers += len(history)
+        rows += window_count(len(history), local)
+        if chunk and (answers > _ANSWERS_AT_ONCE or rows * dimension > _GRADIENTS_AT_ONCE):
+            yield chunk
+            chunk = []
+            answers, rows = len(history), window_count(len(history), local)
+        chunk.append(history)
     if chunk:
         yield chunk

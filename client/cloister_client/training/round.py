@@ -41,8 +41,9 @@ def train_round(
     Each step samples every eligible train-role learner independently at the public rate, sums
     each one's gradients over their windows, clips, adds noise and divides by rate · declared size.
     An empty sample is noised like any other. The delta is as private as ``events`` say; with
-    noise multiplier 0 the event is ``NonPrivate``. Raises ``MessageError`` if the weights do not
-    fit the spec and ``ConfigError`` if the module has parameters outside the spec.
+    noise multiplier 0 the event is ``NonPrivate``. Steps end early if a noised step overflowed the
+    weights. Raises ``MessageError`` if the weights do not fit the spec and ``ConfigError`` if the
+    module has parameters outside the spec.
     """
     check_weights(weights, spec)
     kind = model_kind(spec)
@@ -51,6 +52,9 @@ def train_round(
     engine: Engine = PrivateEngine(task) if mechanism.is_private else PlainEngine(task)
     learners = source.learners("train", cohorts)
     for _ in range(local.steps):
+        # Zero times infinity is NaN: padding, and so the length of others, would have a say.
+        if not all(parameter.isfinite().all() for parameter in module.parameters()):
+            break
         sampled = bernoulli(noise, mechanism.sampling_rate, len(learners))
         engine.step(source.load(list(compress(learners, sampled)), "train"))
     return TrainingResult(_delta(module, weights), (mechanism.event(local.steps),))
