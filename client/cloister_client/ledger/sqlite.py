@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cloister_client.ledger.base import Ledger, new_header
+from cloister_client.ledger.base import Ledger, Reservation, new_header
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_format import Chain, Entry, LedgerHeader
@@ -30,9 +30,10 @@ CREATE TRIGGER entries_stay BEFORE UPDATE ON entries
 class SqliteLedger(Ledger):
     """A ledger file; every transaction takes the write lock and is flushed to disk.
 
-    One file holds all of it: there is no write-ahead log beside it whose loss would forget charges.
-    The outbox keeps the bytes of the latest committed round of each run: an earlier round's reply
-    was received, or the coordinator would not have gone on.
+    Bytes may be sent once the file itself, not only SQLite's log beside it, holds their charge:
+    a log is easily lost, or left out of a backup. The outbox keeps the bytes of the latest
+    committed round of each run: an earlier round's reply was received, or the coordinator would
+    not have gone on.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -74,6 +75,14 @@ class SqliteLedger(Ledger):
             ledger = cls(_connect(path), path)
         ledger.spent()
         return ledger
+
+    def commit(self, reservation: Reservation, payload: bytes) -> None:
+        """Put ``payload`` into the outbox and empty the log into the file, before it is sent."""
+        super().commit(reservation, payload)
+        with self._lock, _usable(self._path):
+            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise LedgerError(f"the ledger {self._path.name} is in use by a process that hangs")
 
     def close(self) -> None:
         """Close the file."""
@@ -125,16 +134,14 @@ def _read_header(connection: sqlite3.Connection, path: Path) -> LedgerHeader:
     try:
         (document,) = connection.execute("SELECT document FROM header").fetchone()
         return LedgerHeader.model_validate_json(document)
-    except (sqlite3.DatabaseError, TypeError, ValidationError) as error:
+    except (TypeError, ValidationError) as error:
         raise LedgerError(f"{path.name} is not a ledger, or was altered") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    # Not WAL: a log beside the file holds the last commits, and is easily lost or not copied.
-    # EXTRA flushes the folder as well, so that a power cut cannot bring a rolled-back journal back.
-    connection.execute("PRAGMA journal_mode=DELETE")
-    connection.execute("PRAGMA synchronous=EXTRA")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")
     return connection
 
@@ -144,7 +151,8 @@ def _usable(path: Path) -> Iterator[None]:
     """Turn what SQLite cannot do with the file into a ``LedgerError``."""
     try:
         yield
-    except sqlite3.Error as error:
+    # SQLite's own messages quote a damaged file, not always in UTF-8.
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise LedgerError(
             f"the ledger {path.name} cannot be read or written ({error}); nothing is released "
             "without it"

@@ -1,0 +1,236 @@
+"""What only a file can lose: it is missing, damaged, cut off, copied, full."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloister_client.ledger import SqliteLedger
+from cloister_shared.errors import LedgerError
+from cloister_shared.privacy import Budget, verify_ledger
+from cloister_shared.privacy.ledger_format import Charge
+
+MakeCharge = Callable[..., Charge]
+
+
+@pytest.fixture
+def used(path: Path, budget: Budget, make_charge: MakeCharge) -> Path:
+    """A closed ledger of three rounds, the second of which was tried twice."""
+    ledger = SqliteLedger.create(path, budget)
+    ledger.reserve(make_charge(2))
+    for number in (1, 2, 3):
+        reservation = ledger.reserve(make_charge(number))
+        ledger.start(reservation)
+        ledger.commit(reservation, b"delta %d" % number)
+    ledger.close()
+    return path
+
+
+def alter(path: Path, *statements: str) -> None:
+    """Change the file as someone with SQLite would: the triggers are no obstacle."""
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TRIGGER entries_are_kept")
+    connection.execute("DROP TRIGGER entries_stay")
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def test_a_ledger_says_the_same_after_it_was_closed(
+    used: Path, make_charge: MakeCharge, price: int
+) -> None:
+    ledger = SqliteLedger.open(used)
+    assert ledger.spent()["train", "2024"].micro == 4 * price
+    assert ledger.reserve(make_charge(3)).payload == b"delta 3"
+    verify_ledger(ledger.export())
+
+
+def test_a_missing_ledger_is_never_made_anew(path: Path) -> None:
+    with pytest.raises(LedgerError, match="missing"):
+        SqliteLedger.open(path)
+    assert not path.exists()
+
+
+def test_an_existing_file_is_never_overwritten(used: Path, budget: Budget) -> None:
+    before = used.read_bytes()
+    with pytest.raises(LedgerError, match="none is ever overwritten"):
+        SqliteLedger.create(used, budget)
+    assert used.read_bytes() == before
+
+
+def test_a_folder_that_is_not_there_is_a_ledger_error(path: Path, budget: Budget) -> None:
+    with pytest.raises(LedgerError, match="cannot make a ledger"):
+        SqliteLedger.create(path.parent / "none" / "ledger.sqlite", budget)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100, b"SQLite format 3\0" * 64])
+def test_a_file_that_is_no_ledger_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(LedgerError):
+        SqliteLedger.open(path)
+
+
+def test_another_sqlite_file_is_refused(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE learners (name TEXT)")
+    connection.close()
+    with pytest.raises(LedgerError):
+        SqliteLedger.open(path)
+
+
+def test_sqlite_itself_refuses_to_delete_or_change_an_entry(used: Path) -> None:
+    connection = sqlite3.connect(used)
+    for statement in ("DELETE FROM entries", "UPDATE entries SET document = '{}'"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM entries WHERE sequence = 0",
+        "DELETE FROM entries WHERE sequence = 4",
+        "DELETE FROM entries WHERE sequence = 9",
+        "DELETE FROM entries WHERE sequence >= 7",
+        "DELETE FROM entries",
+        "DELETE FROM head",
+        "DELETE FROM header",
+        "UPDATE entries SET document = replace(document, '\"steps\":5', '\"steps\":1')",
+        "UPDATE entries SET document = replace(document, 'COMMIT', 'START') WHERE sequence = 9",
+        "UPDATE entries SET document = '{}' WHERE sequence = 2",
+        "UPDATE entries SET document = x'ff' WHERE sequence = 2",
+        "UPDATE entries SET document = 7 WHERE sequence = 2",
+        "UPDATE header SET document = replace(document, '\"enforced\":true', '\"enforced\":false')",
+        "UPDATE header SET document = replace(document, '\"limit\":', '\"limit\":9')",
+        "UPDATE header SET document = replace(document, '\"epsilon\":4', '\"epsilon\":40')",
+        "UPDATE header SET document = '{}'",
+    ],
+)
+def test_what_was_deleted_or_altered_is_noticed(used: Path, statement: str) -> None:
+    alter(used, statement)
+    with pytest.raises(LedgerError):
+        SqliteLedger.open(used)
+
+
+def test_an_altered_header_is_noticed_before_the_first_charge(path: Path, budget: Budget) -> None:
+    SqliteLedger.create(path, budget).close()
+    alter(path, "UPDATE header SET document = replace(document, 'true', 'false')")
+    with pytest.raises(LedgerError):
+        SqliteLedger.open(path)
+
+
+def test_a_ledger_that_is_cut_off_while_it_is_open_is_noticed(
+    used: Path, make_charge: MakeCharge
+) -> None:
+    ledger = SqliteLedger.open(used)
+    alter(
+        used,
+        "DELETE FROM entries WHERE sequence = 9",
+        "UPDATE head SET digest = (SELECT document ->> 'digest' FROM entries WHERE sequence = 8)",
+    )
+    with pytest.raises(LedgerError, match="cut off"):
+        ledger.reserve(make_charge(4))
+
+
+def test_a_flipped_byte_anywhere_is_harmless_or_a_ledger_error(
+    used: Path, make_charge: MakeCharge
+) -> None:
+    """Harmless: all entries are there and say the same; released bytes are checked when sent."""
+    content = used.read_bytes()
+    ledger = SqliteLedger.open(used)
+    honest = ledger.export()
+    ledger.close()
+    entry = content.index(b'"kind":"START"')
+    chosen = np.random.default_rng(1)
+    positions = [*range(100), *range(entry, entry + 40)]
+    positions += [*chosen.integers(len(content), size=200)]
+    noticed = 0
+    for position in positions:
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(chosen.integers(8))
+        used.write_bytes(damaged)
+        try:
+            ledger = SqliteLedger.open(used)
+            assert ledger.export() == honest
+            assert ledger.reserve(make_charge(3)).payload == b"delta 3"
+            ledger.close()
+        except LedgerError:
+            noticed += 1
+    assert noticed > 40
+
+
+def test_altered_bytes_in_the_outbox_are_never_sent(used: Path, make_charge: MakeCharge) -> None:
+    alter(used, "UPDATE outbox SET payload = x'00'")
+    with pytest.raises(LedgerError, match="outbox"):
+        SqliteLedger.open(used).reserve(make_charge(3))
+
+
+def test_what_was_released_is_charged_in_the_file_itself_even_if_its_log_is_lost(
+    path: Path, budget: Budget, make_charge: MakeCharge
+) -> None:
+    ledger = SqliteLedger.create(path, budget)
+    for number in range(1, 5):
+        ledger.reserve(make_charge(number))
+        reservation = ledger.reserve(make_charge(number))
+        ledger.start(reservation)
+        ledger.commit(reservation, b"delta")
+        alone = shutil.copy(path, path.with_name(f"copy-{number}.sqlite"))
+        assert SqliteLedger.open(Path(alone)).export() == ledger.export()
+
+
+def test_two_processes_see_each_others_charges(
+    path: Path, budget: Budget, make_charge: MakeCharge, price: int
+) -> None:
+    one = SqliteLedger.create(path, budget)
+    other = SqliteLedger.open(path)
+    one.reserve(make_charge(1))
+    other.reserve(make_charge(1))
+    one.reserve(make_charge(2))
+    assert one.spent() == other.spent()
+    assert one.spent()["train", "2024"].micro == 3 * price
+
+
+def test_a_full_disk_is_a_ledger_error_and_the_ledger_stays_usable(
+    path: Path, budget: Budget, make_charge: MakeCharge
+) -> None:
+    ledger = SqliteLedger.create(path, budget)
+    reservation = ledger.reserve(make_charge(1))
+    ledger.start(reservation)
+    before = ledger.export()
+    pages = path.stat().st_size // 4096
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LedgerError, match="full"):
+        ledger.commit(reservation, os.urandom(100_000))
+    assert ledger.export() == before
+    ledger._connection.execute("PRAGMA max_page_count = 100000")
+    ledger.commit(reservation, b"delta")
+    assert ledger.reserve(make_charge(1)).payload == b"delta"
+
+
+def test_released_bytes_of_earlier_rounds_leave_the_file(
+    path: Path, budget: Budget, make_charge: MakeCharge
+) -> None:
+    ledger = SqliteLedger.create(path, budget)
+    for number in (1, 2):
+        reservation = ledger.reserve(make_charge(number))
+        ledger.start(reservation)
+        ledger.commit(reservation, b"ROUND %d " % number * 50)
+    ledger.close()
+    content = path.read_bytes()
+    assert b"ROUND 2" in content
+    assert b"ROUND 1" not in content
+
+
+def test_an_interrupted_creation_leaves_nothing_that_could_be_mistaken_for_a_ledger(
+    path: Path, budget: Budget
+) -> None:
+    path.touch()
+    with pytest.raises(LedgerError):
+        SqliteLedger.open(path)
+    with pytest.raises(LedgerError):
+        SqliteLedger.create(path, budget)
