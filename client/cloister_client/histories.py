@@ -56,7 +56,10 @@ class History:
     ) -> "History":
         """Look ids up in the curriculum; an unknown item or skill is a ``DataError``."""
         rows = list(interactions)
-        skills = [row.skills or _item_of(curriculum, row.item).skills for row in rows]
+        skills = [
+            tuple(dict.fromkeys(row.skills)) or _item_of(curriculum, row.item).skills
+            for row in rows
+        ]
         table = np.full((len(rows), max(map(len, skills), default=1)), -1, dtype=np.int32)
         for position, names in enumerate(skills):
             table[position, : len(names)] = [_skill_position(curriculum, name) for name in names]

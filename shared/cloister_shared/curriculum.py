@@ -50,6 +50,11 @@ class Curriculum(Frozen):
             *_repeated("skill", [skill.id for skill in self.skills]),
             *_repeated("item", [item.id for item in self.items]),
             *(
+                f"item {item.id!r} names a skill twice"
+                for item in self.items
+                if len(set(item.skills)) < len(item.skills)
+            ),
+            *(
                 f"item {item.id!r} needs the unknown skill {skill!r}"
                 for item in self.items
                 for skill in item.skills
@@ -66,6 +71,12 @@ class Curriculum(Frozen):
             more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
             raise ValueError("; ".join(problems[:5]) + more)
         return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Curriculum) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     @cached_property
     def digest(self) -> str:

@@ -1,7 +1,7 @@
 """Deep knowledge tracing in torch: the behaviour of :class:`DktSpec`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from cloister_client.models.base import Batch, Scores
 from cloister_client.models.classification import classification_metrics
 from cloister_client.models.recurrence import states_before
 from cloister_client.models.windows import pad, window_starts
+from cloister_client.practice_record import answered
 from cloister_shared.model_specs import Weights
-from cloister_shared.model_specs.dkt import DktSpec
+from cloister_shared.model_specs.dkt import PRACTICE_FEATURES, DktSpec
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.noise import NoiseSource
 
@@ -30,7 +31,7 @@ class DktInputs:
     ``lengths`` (R,) int64: answers without padding. ``items`` (R, T) int64 and ``skills``
     (R, T, S) int64, padded with 0; ``shares`` (R, T, S) float32: 1/(number of skills), 0 where
     padded; ``correct`` (R, T) float32; ``weights`` (R, T) float32: 1/(predictions of the learner),
-    0 where padded.
+    0 where padded; ``practice`` (R, T, 15) float32, or (R, 0, 0) where the spec does not use it.
     """
 
     lengths: torch.Tensor
@@ -39,6 +40,7 @@ class DktInputs:
     shares: torch.Tensor
     correct: torch.Tensor
     weights: torch.Tensor
+    practice: torch.Tensor
 
 
 class DktModule(nn.Module):
@@ -55,6 +57,10 @@ class DktModule(nn.Module):
         self.item_bias: nn.Embedding | None = None
         if spec.items:
             self.item_bias = nn.Embedding.from_pretrained(tensors["item_bias"], freeze=False)
+        self.practice: nn.Linear | None = None
+        if spec.practice:
+            self.practice = nn.Linear(PRACTICE_FEATURES, 1, bias=False)
+            self.practice.weight = nn.Parameter(tensors["practice"])
 
     def forward(self, inputs: DktInputs) -> torch.Tensor:
         """(R, T) logits of a right answer, each from the answers before it only."""
@@ -64,9 +70,11 @@ class DktModule(nn.Module):
         states = states_before(gates, self.recurrent, inputs.lengths)
         asked = (self.output(inputs.skills) * shares).sum(dim=2)
         logits = (asked[..., : self.hidden] * states).sum(dim=-1) + asked[..., self.hidden]
-        if self.item_bias is None:
-            return logits
-        return logits + self.item_bias(inputs.items).squeeze(-1)
+        if self.item_bias is not None:
+            logits = logits + self.item_bias(inputs.items).squeeze(-1)
+        if self.practice is not None:
+            logits = logits + self.practice(inputs.practice).squeeze(-1)
+        return logits
 
 
 class DktKind:
@@ -84,19 +92,16 @@ class DktKind:
         noise: NoiseSource,
     ) -> Batch[DktInputs]:
         """One row a window; the weights make the rows of a learner sum to their mean loss."""
-        rows: list[tuple[History, int, int]] = []
+        rows: list[_Row] = []
         for learner, history in enumerate(histories):
+            whole = _whole(spec, history, learner)
             starts = window_starts(len(history), local, noise)
-            parts = [history[start : start + local.window] for start in starts]
-            answers = sum(map(len, parts))
-            rows += [(part, learner, answers) for part in parts]
-        rows.sort(key=lambda row: -len(row[0]))
-        inputs = _inputs(
-            [part for part, _, _ in rows],
-            [np.full(len(part), 1 / answers, dtype=np.float32) for part, _, answers in rows],
-        )
-        owners = torch.tensor([learner for _, learner, _ in rows], dtype=torch.int64)
-        return Batch(inputs, owners, len(histories))
+            parts = [whole.part(slice(start, start + local.window)) for start in starts]
+            answers = sum(len(part.history) for part in parts)
+            rows += [replace(part, weight=1 / answers) for part in parts]
+        rows.sort(key=lambda row: -len(row.history))
+        owners = torch.tensor([row.learner for row in rows], dtype=torch.int64)
+        return Batch(_inputs(rows), owners, len(histories))
 
     def loss(self, module: nn.Module, batch: Batch[DktInputs]) -> torch.Tensor:
         """(rows,) weighted cross-entropy in nats."""
@@ -113,10 +118,9 @@ class DktKind:
         module = self.build(spec, weights)
         scores = [Scores(np.zeros(0), np.zeros(0))] * len(histories)
         for chunk in _chunks(histories):
-            part = [histories[position] for position in chunk]
-            ones = [np.ones(len(history), dtype=np.float32) for history in part]
+            rows = [_whole(spec, histories[position]) for position in chunk]
             with torch.no_grad():
-                probabilities = torch.sigmoid(module(_inputs(part, ones))).double().numpy()
+                probabilities = torch.sigmoid(module(_inputs(rows))).double().numpy()
             for row, position in enumerate(chunk):
                 history = histories[position]
                 scores[position] = Scores(
@@ -130,16 +134,37 @@ class DktKind:
         return classification_metrics(scores)
 
 
-def _inputs(rows: Sequence[History], weights: Sequence[NDArray[np.float32]]) -> DktInputs:
-    skills = pad([row.skills for row in rows], -1)
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A part of a learner's history with the practice before it, and each answer's weight."""
+
+    history: History
+    practice: NDArray[np.float32]
+    learner: int
+    weight: float = 1.0
+
+    def part(self, span: slice) -> "_Row":
+        return replace(self, history=self.history[span], practice=self.practice[span])
+
+
+def _whole(spec: DktSpec, history: History, learner: int = 0) -> _Row:
+    """The whole history as a row; its practice is counted from its first answer on."""
+    practice = answered(history) if spec.practice else np.zeros((0, 0), dtype=np.float32)
+    return _Row(history, practice, learner)
+
+
+def _inputs(rows: Sequence[_Row]) -> DktInputs:
+    histories = [row.history for row in rows]
+    skills = pad([history.skills for history in histories], -1)
     known = (skills >= 0).float()
     return DktInputs(
-        lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64),
-        items=pad([row.items for row in rows], 0).long(),
+        lengths=torch.tensor([len(history) for history in histories], dtype=torch.int64),
+        items=pad([history.items for history in histories], 0).long(),
         skills=skills.clamp(min=0).long(),
         shares=known / known.sum(dim=-1, keepdim=True).clamp(min=1),
-        correct=pad([row.correct for row in rows], 0.0),
-        weights=pad(list(weights), 0.0),
+        correct=pad([history.correct for history in histories], 0.0),
+        weights=pad([np.full(len(row.history), row.weight, np.float32) for row in rows], 0.0),
+        practice=pad([row.practice for row in rows], 0.0),
     )
 
 

@@ -110,7 +110,8 @@ class Personalization:
 
     def _knowledge(self, tracer: Active[Tracer], learner: str, history: History) -> Knowledge:
         state = current_state(self._store, tracer.model, tracer.version, learner, history)
-        return Knowledge(history, tracer.model.mastery(state), tracer.model.success(state))
+        model = tracer.model
+        return Knowledge(history, model.mastery(state, history), model.success(state, history))
 
 
 def _best_unmet(

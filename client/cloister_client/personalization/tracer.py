@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloister_client.histories import History
+from cloister_client.practice_record import PER_GROUP, of_items, of_skills
 from cloister_shared.errors import DataError
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.model_specs.dkt import DktSpec
@@ -63,6 +64,7 @@ class Tracer:
         if spec.items:
             self._item_bias = weights["item_bias"][:, 0].copy()
         self._usual_bias = self._bias_by_skill()
+        self._practice = weights["practice"][0] if spec.practice else None
 
     def initial(self) -> TracerState:
         """The state of a learner without answers: zeros."""
@@ -90,15 +92,31 @@ class Tracer:
             state = self.step(state, skills, correct > 0.5)
         return state
 
-    def mastery(self, state: TracerState) -> Floats:
-        """(K,) probabilities that the next answer to each skill, on its usual item, is right."""
-        return _probability(self._logits(state) + self._usual_bias)
+    def mastery(self, state: TracerState, history: History) -> Floats:
+        """(K,) probabilities that the next answer to each skill, on a usual new item, is right.
 
-    def success(self, state: TracerState) -> Floats:
+        ``history`` is what led to ``state``: a spec with ``practice`` counts its answers.
+        """
+        return _probability(self._skill_logits(state, history) + self._usual_bias)
+
+    def success(self, state: TracerState, history: History) -> Floats:
         """(items,) probabilities that the next answer to each item of the catalogue is right."""
-        logits = np.append(self._logits(state), np.float32(0))
-        of_skills = logits[self._item_skills].sum(axis=0) / self._skills_per_item
-        return _probability(of_skills + self._item_bias)
+        logits = np.append(self._skill_logits(state, history), np.float32(0))
+        by_item = logits[self._item_skills].sum(axis=0) / self._skills_per_item
+        return _probability(by_item + self._item_bias + self._item_practice(history))
+
+    def _skill_logits(self, state: TracerState, history: History) -> Floats:
+        logits = self._readout @ state.h + self._bias
+        if self._practice is not None:
+            logits += of_skills(history, self._skills) @ self._practice
+        return logits
+
+    def _item_practice(self, history: History) -> Floats:
+        """(items,) what the learner's answers to the item itself add to its logit."""
+        if self._practice is None:
+            return np.zeros_like(self._item_bias)
+        own = self._practice[PER_GROUP : 2 * PER_GROUP]
+        return np.asarray(of_items(history, len(self._item_bias)) @ own)
 
     def _bias_by_skill(self) -> Floats:
         """(K,) mean bias of the items that need each skill, 0 where none does."""
@@ -107,9 +125,6 @@ class Tracer:
         total = np.bincount(skills, weights=biases, minlength=self._skills)[: self._skills]
         count = np.bincount(skills, minlength=self._skills)[: self._skills]
         return (total / np.maximum(count, 1)).astype(np.float32)
-
-    def _logits(self, state: TracerState) -> Floats:
-        return self._readout @ state.h + self._bias
 
 
 def _sigmoid(tanh_of_half: Floats) -> Floats:

@@ -15,6 +15,10 @@ from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs.base import ModelSpec, Weights
 
 
+PRACTICE_FEATURES = 15
+"""Counts and latest outcomes of earlier answers: five each for the skill, the item and overall."""
+
+
 class DktSpec(ModelSpec):
     """DKT with ``hidden`` LSTM units over ``skills`` skills.
 
@@ -26,12 +30,16 @@ class DktSpec(ModelSpec):
     - ``output``    (K, H + 1): a skill's read-out row, its bias last.
     - ``item_bias`` (items, 1): added to the item's logit, if ``items`` > 0. How hard an item is
       says more than its skill does: the Rasch part of AKT (Ghosh et al. 2020, section 3.4).
+    - ``practice``  (1, 15): weights of the learner's counted practice, if ``practice`` is set: the
+      wide part of a wide-and-deep model (Cheng et al. 2016), which little data or much noise leaves
+      standing.
     """
 
     kind: Literal["dkt"] = "dkt"
     skills: int = Field(ge=1)
     hidden: int = Field(default=32, ge=1)
     items: int = Field(default=0, ge=0)
+    practice: bool = False
 
     @classmethod
     def for_curriculum(cls, curriculum: Curriculum, options: Mapping[str, Any]) -> "DktSpec":
@@ -41,13 +49,17 @@ class DktSpec(ModelSpec):
         return cls.model_validate({**free, "skills": len(curriculum.skills), "items": items})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the three or four weights."""
+        """Shapes of the weights."""
         shapes: dict[str, tuple[int, ...]] = {
             "input": (2 * self.skills, 4 * self.hidden),
             "recurrent": (4 * self.hidden, self.hidden),
             "output": (self.skills, self.hidden + 1),
         }
-        return shapes | ({"item_bias": (self.items, 1)} if self.items else {})
+        if self.items:
+            shapes["item_bias"] = (self.items, 1)
+        if self.practice:
+            shapes["practice"] = (1, PRACTICE_FEATURES)
+        return shapes
 
     def initial_weights(self, curriculum: Curriculum, seed: int) -> Weights:
         """Uniform in ±1/√H as ``torch.nn.LSTM``; forget gates start at +1, biases at 0."""
@@ -60,8 +72,8 @@ class DktSpec(ModelSpec):
         }
         weights["input"][:, self.hidden : 2 * self.hidden] += 1
         weights["output"][:, -1] = 0
-        if self.items:
-            weights["item_bias"][:] = 0
+        for name in weights.keys() & {"item_bias", "practice"}:
+            weights[name][:] = 0
         return weights
 
     def check_curriculum(self, curriculum: Curriculum) -> None:
