@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from cloister_client.ledger.base import Ledger, Reservation, new_header
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_format import Chain, Entry, LedgerHeader
+
+_PATIENCE_S = 30.0
+"""How long one process waits for another's transaction."""
 
 _SCHEMA = """
 CREATE TABLE header (document TEXT NOT NULL);
@@ -80,9 +84,12 @@ class SqliteLedger(Ledger):
         """Put ``payload`` into the outbox and empty the log into the file, before it is sent."""
         super().commit(reservation, payload)
         with self._lock, _usable(self._path):
-            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise LedgerError(f"the ledger {self._path.name} is in use by a process that hangs")
+            end = time.monotonic() + _PATIENCE_S
+            # SQLite does not wait for another process that is doing the same.
+            while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > end:
+                    raise LedgerError(f"the ledger {self._path.name} is held by another process")
+                time.sleep(0.01)
 
     def close(self) -> None:
         """Close the file."""
@@ -139,7 +146,9 @@ def _read_header(connection: sqlite3.Connection, path: Path) -> LedgerHeader:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
+    )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")

@@ -131,13 +131,14 @@ def until_killed(nursery: subprocess.Popen[str], first: int, delay: float) -> di
     nursery.stdin.write(f"{first}\n")
     nursery.stdin.flush()
     said: dict[str, list[int]] = {"reserved": [], "committed": [], "born": [], "dead": []}
+    killed = False
     while not said["dead"]:
         word, number = nursery.stdout.readline().split()
         said[word].append(int(number))
-        if said["born"] and said["reserved"] and not said["dead"]:
+        if not killed and said["born"] and said["reserved"]:
             time.sleep(delay)
-            delay = 0
             os.kill(said["born"][0], signal.SIGKILL)
+            killed = True
     return said
 
 
