@@ -88,11 +88,14 @@ class InProcessGrid(Grid):
 
 
 def run_in_process(
-    server_app: ServerApp, client_app: ClientApp, node_configs: Mapping[int, UserConfig]
+    server_app: ServerApp,
+    client_app: ClientApp,
+    node_configs: Mapping[int, UserConfig],
+    run_config: UserConfig | None = None,
 ) -> None:
-    """Run ``server_app`` to its end over in-process nodes with the given Flower node configs."""
+    """Run ``server_app`` to its end over in-process nodes with the given Flower configs."""
     TaskIdentity.task_id = 1
     TaskIdentity.run_id = _RUN_ID
     TaskIdentity.node_id = SUPERLINK_NODE_ID
     grid = InProcessGrid(client_app, node_configs)
-    server_app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), {}))
+    server_app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), run_config or {}))
