@@ -1,4 +1,4 @@
-"""Made-up learners, a small curriculum and noise that can be paired, for the tests of the client."""
+"""Made-up learners, a small curriculum and noise that can be paired, for tests of the client."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +73,15 @@ class PairedNoise:
     def random_bytes(self, count: int) -> bytes:
         stream = self._streams.setdefault(count, KeyedNoise(self._key, count))
         return stream.random_bytes(count)
+
+
+class ConstantNoise:
+    """The same bits for ever: every draw of a kind, negatives too, is equal in all data sets."""
+
+    has_guarantee = False
+
+    def random_bytes(self, count: int) -> bytes:
+        return bytes([77]) * count
 
 
 @dataclass

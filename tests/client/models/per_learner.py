@@ -53,10 +53,8 @@ def in_double(batch: Batch) -> Batch:
         for name in ("shares", "weights")
         if hasattr(inputs, name)
     }
-    if hasattr(inputs, "correct"):
-        exact["correct"] = inputs.correct.double()
-    if hasattr(inputs, "recency"):
-        exact["recency"] = inputs.recency.double()
+    others = ("correct", "practice", "recency")
+    exact |= {name: getattr(inputs, name).double() for name in others if hasattr(inputs, name)}
     return replace(batch, inputs=replace(inputs, **exact))
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from cloister_client.histories import History
 from cloister_client.models import dkt
 from cloister_client.models.dkt import DktKind
+from cloister_client.practice_record import answered
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining
 
@@ -22,14 +23,17 @@ from ..learners import ITEMS, SKILLS, made_up_history, random_weights
 from .per_learner import Gradients, hooked_gradients, in_double, make_batch, relative_difference
 
 SPEC = DktSpec(skills=SKILLS, hidden=4)
-WITH_ITEMS = DktSpec(skills=SKILLS, hidden=3, items=ITEMS)
+WIDE = DktSpec(skills=SKILLS, hidden=3, items=ITEMS, practice=True)
 WEIGHTS = random_weights(SPEC)
 
 lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)
 
 
-def reference_logits(weights: dict[str, torch.Tensor], history: History) -> torch.Tensor:
-    """(n,) logits by ``torch.nn.LSTM`` over one learner's answers, nothing padded or batched."""
+def reference_logits(
+    weights: dict[str, torch.Tensor], whole: History, start: int = 0, end: int | None = None
+) -> torch.Tensor:
+    """(n,) logits by ``torch.nn.LSTM`` over a window of one learner's answers, nothing padded."""
+    history = whole[start:end]
     skills, hidden = weights["output"].shape[0], weights["recurrent"].shape[1]
     gates, asked = [], []
     for row, correct in zip(history.skills, history.correct, strict=True):
@@ -48,6 +52,9 @@ def reference_logits(weights: dict[str, torch.Tensor], history: History) -> torc
     logits = (read_out[:, :hidden] * before).sum(dim=1) + read_out[:, hidden]
     if "item_bias" in weights:
         logits = logits + weights["item_bias"][torch.tensor(history.items).long(), 0]
+    if "practice" in weights:
+        counted = torch.tensor(answered(whole)[start:end]).double()
+        logits = logits + counted @ weights["practice"][0]
     return logits
 
 
@@ -61,13 +68,11 @@ def autograd_gradients(spec: DktSpec, histories: Sequence[History], window: int)
         }
         losses = [
             binary_cross_entropy_with_logits(
-                reference_logits(weights, part),
-                torch.tensor(part.correct).double(),
+                reference_logits(weights, history, start, start + window),
+                torch.tensor(history.correct[start : start + window]).double(),
                 reduction="sum",
             )
-            for part in (
-                history[start : start + window] for start in range(0, len(history), window)
-            )
+            for start in range(0, len(history), window)
         ]
         if losses:
             (sum(losses) / len(history)).backward()
@@ -94,7 +99,7 @@ def logits(spec: DktSpec, histories: Sequence[History], window: int = 200) -> li
 @settings(max_examples=12, deadline=None)
 @given(lengths=lengths, seed=st.integers(0, 99), most_skills=st.integers(1, 3))
 def test_logits_are_those_of_an_lstm_from_torch(lengths, seed, most_skills):
-    for spec in (SPEC, WITH_ITEMS):
+    for spec in (SPEC, WIDE):
         weights = {name: torch.tensor(w).double() for name, w in random_weights(spec).items()}
         histories = [made_up_history(length, seed, most_skills) for length in [*lengths, 1]]
         for history, ours in zip(histories, logits(spec, histories), strict=True):
@@ -104,7 +109,7 @@ def test_logits_are_those_of_an_lstm_from_torch(lengths, seed, most_skills):
 
 @settings(max_examples=12, deadline=None)
 @given(lengths=lengths, seed=st.integers(0, 99), most_skills=st.integers(1, 3))
-@pytest.mark.parametrize("spec", [SPEC, WITH_ITEMS], ids=["skills", "items"])
+@pytest.mark.parametrize("spec", [SPEC, WIDE], ids=["deep", "wide and deep"])
 @pytest.mark.parametrize("window", [4, 50])
 def test_each_learners_gradient_equals_an_autograd_loop_over_learners(
     spec, window, lengths, seed, most_skills
@@ -118,12 +123,13 @@ def test_each_learners_gradient_equals_an_autograd_loop_over_learners(
     assert relative_difference(double, reference) < 1e-9
 
 
+@pytest.mark.parametrize("spec", [SPEC, WIDE], ids=["deep", "wide and deep"])
 @pytest.mark.parametrize("answer", range(7))
-def test_no_answer_is_known_before_it_is_given(answer):
+def test_no_answer_is_known_before_it_is_given(answer, spec):
     history = made_up_history(7, 3)
     correct = history.correct.copy()
     correct[answer] = 1 - correct[answer]
-    (before,), (after,) = logits(SPEC, [history]), logits(SPEC, [replace(history, correct=correct)])
+    (before,), (after,) = logits(spec, [history]), logits(spec, [replace(history, correct=correct)])
     np.testing.assert_array_equal(before[: answer + 1], after[: answer + 1])
     assert answer == 6 or (before[answer + 1 :] != after[answer + 1 :]).any()
 
