@@ -18,9 +18,7 @@ from cloister_shared.errors import INFINITE, BudgetExceededError, ConfigError
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import MICRO, cost, step_rdp
 from cloister_shared.privacy.events import NonPrivate, SampledGaussian
-
-MAX_ORDER = 10_000
-"""A ceiling that only an ε below about 0.002 meets; the RDP of one step takes as many terms."""
+from cloister_shared.privacy.orders import ORDERS
 
 
 class Budget(Frozen):
@@ -31,12 +29,12 @@ class Budget(Frozen):
 
     @cached_property
     def order(self) -> float:
-        """The fixed Rényi order: the best whole one for a Gaussian that spends exactly ε.
+        """The fixed Rényi order: the best of ``ORDERS`` for a Gaussian that spends exactly ε.
 
         A Gaussian's RDP is ρα, so ``allowance`` α pays for ρ = allowance / α: the largest ρ is the
-        least noise. Whole, because there the sampled Gaussian's RDP has a closed form.
+        least noise.
         """
-        orders = np.arange(2.0, MAX_ORDER + 1)
+        orders = np.array(ORDERS, dtype=np.float64)
         return float(orders[np.argmax(self._allowance(orders) / orders)])
 
     @cached_property

@@ -7,11 +7,10 @@ from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+from cloister_shared.privacy.orders import ORDERS
+
 PLD_INTERVAL = 1e-4
 """Width of the discretization of the privacy loss; rounding is pessimistic."""
-
-ORDERS = [*(1 + tenths / 10 for tenths in range(1, 100)), *range(11, 257), 384, 512, 1024]
-"""Rényi orders that reports choose from: every whole order at which a budget is likely kept."""
 
 
 def composed_epsilon(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from cloister_shared.errors import INFINITE, BudgetExceededError, ConfigError
 from cloister_shared.privacy import Budget, NonPrivate, SampledGaussian, epsilon
 from cloister_shared.privacy.accounting import MICRO, cost, step_rdp
-from cloister_shared.privacy.budget import MAX_ORDER
+from cloister_shared.privacy.orders import ORDERS
 
 BUDGETS = st.builds(Budget, epsilon=st.floats(0.1, 20), delta=st.floats(1e-12, 1e-3))
 
@@ -44,19 +44,19 @@ def test_spending_the_whole_limit_keeps_the_promise(
 
 
 @given(BUDGETS)
-def test_no_other_whole_order_gives_a_gaussian_more(budget: Budget) -> None:
+def test_no_other_whole_order_gives_a_gaussian_much_more(budget: Budget) -> None:
     def allowed(order: float) -> float:
         """ρ of the Gaussian (RDP ρ·order) that ε pays for at ``order``."""
         return (budget.epsilon - converted(0, order, budget.delta)) / order
 
     best = max(allowed(order) for order in range(2, 2000))
-    assert allowed(budget.order) == pytest.approx(best)
+    assert allowed(budget.order) == pytest.approx(best, rel=0.03)
 
 
 @pytest.mark.parametrize("tiny", [5e-324, 1e-17, 1e-9, 1e-4])
 def test_a_tiny_epsilon_allows_little_or_nothing_and_hangs_nowhere(tiny: float) -> None:
     budget = Budget(epsilon=tiny, delta=1e-6)
-    assert budget.order == MAX_ORDER
+    assert budget.order == max(ORDERS)
     assert budget.limit == 0
     with pytest.raises(ConfigError, match="too small"):
         budget.calibrate(0.1, 10, 5)
