@@ -44,4 +44,4 @@ def _excesses(model: ModelPlan, policy: Policy) -> Iterator[str]:
     ]
     for name, asked, relation, limit in limits:
         if asked < limit if relation == ">=" else asked > limit:
-            yield f"{kind} {name} {asked:g} must be {relation} {limit:g}"
+            yield f"{kind} {name} {asked} must be {relation} {limit}"

@@ -3,13 +3,18 @@
 All use of Flower in this package is here and in :mod:`cloister_client.app`.
 """
 
+import logging
+import traceback
 from collections.abc import Callable
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from cloister_client.node import Node
+from cloister_shared.errors import CloisterError
 from cloister_shared.messages import BODY_KEY, RECORD_KEY, RELEASE_ACTION, TRAIN_ACTION
+
+_LOG = logging.getLogger(__name__)
 
 NodeProvider = Callable[[Context], Node]
 """Finds the node that a Flower context belongs to."""
@@ -21,11 +26,11 @@ def make_client_app(provide: NodeProvider) -> ClientApp:
 
     @app.train(TRAIN_ACTION)
     def train(message: Message, context: Context) -> Message:
-        return _answer(message, provide(context).answer_train)
+        return _answer(message, lambda body: provide(context).answer_train(body))
 
     @app.query(RELEASE_ACTION)
     def release(message: Message, context: Context) -> Message:
-        return _answer(message, provide(context).answer_release)
+        return _answer(message, lambda body: provide(context).answer_release(body))
 
     return app
 
@@ -33,5 +38,17 @@ def make_client_app(provide: NodeProvider) -> ClientApp:
 def _answer(message: Message, answer: Callable[[bytes], bytes]) -> Message:
     record = message.content.config_records.get(RECORD_KEY)
     body = None if record is None else record.get(BODY_KEY)
-    reply = answer(body if isinstance(body, bytes) else b"")
+    try:
+        reply = answer(body if isinstance(body, bytes) else b"")
+    except Exception as error:
+        _log(error)
+        # Flower tells the coordinator an exception's text, which could hold learner data.
+        raise RuntimeError("the node failed; its own log says why") from None
     return Message(RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: reply})}), reply_to=message)
+
+
+def _log(error: Exception) -> None:
+    """What failed and where; the text only of errors that are known to hold no learner data."""
+    text = str(error) if isinstance(error, CloisterError) else ""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _LOG.error("the node failed: %s %s\n%s", type(error).__name__, text, where)

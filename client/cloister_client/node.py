@@ -91,24 +91,26 @@ class Node:
         Raises ``PolicyError``, or ``BudgetExceededError`` with the largest number of rounds that
         would fit. A node refuses for its budget only if no cohort of its calendar could pay.
         """
-        admit(plan, self.name, self.declared_size, self.curriculum.digest, self.policy)
-        for model in plan.models:
-            model.spec.check_curriculum(self.curriculum)
+        self._check_settings(plan)
         header = self.ledger.header
         if header.enforced:
             remaining = max(self.ledger.remaining("train", cohort) for cohort in self.cohorts)
             header.budget.require(plan.events_by_round(), remaining)
 
-    def _contribute(self, request: TrainRequest, arrays: Weights, checksum: str) -> bytes:
-        plan, active = request.plan, request.plan.active(request.round)
-        weights = split(arrays)
-        if weights.keys() != {model.spec.kind for model in active}:
-            raise MessageError(f"round {request.round} trains other models than were sent")
-        for model in active:
-            check_weights(weights[model.spec.kind], model.spec)
-        if not self.ledger.has_charges(plan.run):
-            self.check_plan(plan)
+    def _check_settings(self, plan: Plan) -> None:
+        """Raise unless policy and curriculum allow the plan, whatever was spent."""
         admit(plan, self.name, self.declared_size, self.curriculum.digest, self.policy)
+        for model in plan.models:
+            model.spec.check_curriculum(self.curriculum)
+
+    def _contribute(self, request: TrainRequest, arrays: Weights, checksum: str) -> bytes:
+        plan = request.plan
+        weights = _active_weights(request, arrays)
+        if self.ledger.has_charges(plan.run):
+            self._check_settings(plan)
+        else:
+            self.check_plan(plan)
+        noise = {kind: self._noise(plan, request.round, kind) for kind in weights}
         reservation = self.ledger.reserve(
             Charge(
                 run=plan.run,
@@ -121,10 +123,14 @@ class Node:
         )
         if reservation.payload is not None:
             return reservation.payload
-        return self._train(request, weights, reservation)
+        return self._train(request, weights, noise, reservation)
 
     def _train(
-        self, request: TrainRequest, weights: dict[str, Weights], reservation: Reservation
+        self,
+        request: TrainRequest,
+        weights: dict[str, Weights],
+        noise: dict[str, NoiseSource],
+        reservation: Reservation,
     ) -> bytes:
         self.ledger.start(reservation)
         deltas: dict[str, Weights] = {}
@@ -136,7 +142,7 @@ class Node:
                 self.source,
                 model.mechanism,
                 model.spec,
-                self._noise(request.plan, request.round, kind),
+                noise[kind],
                 local=model.local,
                 declared_size=self.declared_size,
                 cohorts=reservation.charge.cohorts,
@@ -157,6 +163,10 @@ class Node:
         return noise
 
     def _install(self, plan: Plan, round_number: int, weights: dict[str, Weights]) -> None:
+        if plan.curriculum != self.curriculum.digest:
+            raise PolicyError(
+                "the release is for another curriculum than this node's", "curriculum"
+            )
         specs = {model.spec.kind: model.spec for model in plan.models}
         if weights.keys() != specs.keys():
             raise MessageError("a release holds the plan's models, each once")
@@ -168,6 +178,19 @@ class Node:
 
     def _refuse(self, plan: str, round_number: int, code: str) -> bytes:
         return pack(Refusal(plan=plan, round=round_number, node=self.name, code=code))
+
+
+def _active_weights(request: TrainRequest, arrays: Weights) -> dict[str, Weights]:
+    """The arrays by model kind; ``MessageError`` unless they are those that the round trains."""
+    active = {model.spec.kind: model.spec for model in request.plan.active(request.round)}
+    if not active:
+        raise MessageError(f"the plan has {request.plan.rounds} rounds, asked was {request.round}")
+    weights = split(arrays)
+    if weights.keys() != active.keys():
+        raise MessageError(f"round {request.round} trains other models than were sent")
+    for kind, spec in active.items():
+        check_weights(weights[kind], spec)
+    return weights
 
 
 def refusal_code(error: CloisterError) -> str:

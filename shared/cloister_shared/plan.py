@@ -22,7 +22,7 @@ class LocalTraining(Frozen):
 
     steps: int = Field(default=1, ge=1)
     optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: float = Field(default=1.0, gt=0)
+    learning_rate: float = Field(default=1.0, gt=0, le=1e6)
     window: int = Field(default=200, ge=2)
     max_windows: int | None = Field(default=None, ge=1)
 
@@ -46,7 +46,7 @@ class ModelPlan(Frozen):
     """How one model is trained in a run."""
 
     spec: AnySpec
-    rounds: int = Field(ge=1)
+    rounds: int = Field(ge=1, le=100_000)
     mechanism: Mechanism
     local: LocalTraining = LocalTraining()
     server: ServerOptimizer = ServerOptimizer()

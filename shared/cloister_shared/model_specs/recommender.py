@@ -18,6 +18,9 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs.base import ModelSpec, Weights
 
+MAX_PER_QUERY = 100
+"""Items looked up for one query: more could exhaust memory, and only where there are learners."""
+
 
 class RecommenderSpec(ModelSpec):
     """``items`` items in ``factors`` dimensions.
@@ -31,8 +34,8 @@ class RecommenderSpec(ModelSpec):
     items: int = Field(ge=1)
     factors: int = Field(default=32, ge=2)
     recency: float = Field(default=0.5, ge=0, lt=1)
-    lags: int = Field(default=8, ge=1)
-    negatives: int = Field(default=20, ge=1)
+    lags: int = Field(default=8, ge=1, le=MAX_PER_QUERY)
+    negatives: int = Field(default=20, ge=1, le=MAX_PER_QUERY)
     prior: float = Field(default=0.0, ge=0)
 
     @classmethod

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE, NonPrivate, SampledGaussian
 
+MIN_CLIP = 1e-6
+"""Far below it, float32 would round the noise away."""
+
 
 class Mechanism(Frozen):
     """Poisson-sample learners at ``sampling_rate``, clip each to ``clip_norm``, add noise.
@@ -17,7 +20,7 @@ class Mechanism(Frozen):
     """
 
     noise_multiplier: float = Field(ge=0, le=MAX_NOISE)
-    clip_norm: float = Field(gt=0)
+    clip_norm: float = Field(ge=MIN_CLIP)
     sampling_rate: float = Field(gt=0, le=1)
 
     @field_validator("noise_multiplier")
