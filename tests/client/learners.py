@@ -61,7 +61,7 @@ class PairedNoise:
     """Reproducible bits, a stream for each number of bytes that is asked for at once.
 
     Two runs whose data sets differ by a learner draw different numbers of coins, but the same
-    numbers of Gaussians: those are equal in both.
+    numbers of Gaussians: those are equal in both, unless as many coins are ever drawn at once.
     """
 
     has_guarantee = False
