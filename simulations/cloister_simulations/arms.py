@@ -1,6 +1,6 @@
 """The arms of a simulation: the same round loop over differently grouped learners."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -13,15 +13,15 @@ from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
 from cloister_simulations.backend import run_apps
-from cloister_simulations.config import ArmName, SimulationConfig
+from cloister_simulations.config import PRIVATE_ARMS, ArmName, SimulationConfig
 from cloister_simulations.evaluation import Evaluator
+from cloister_simulations.interruption import interruptible_between_rounds
 from cloister_simulations.nodes import DiskNodes, MemoryNodes, SimulatedNodes, make_homes
 from cloister_simulations.plans import make_plan
 from cloister_simulations.population import Population
 from cloister_simulations.progress import Reporter
 from cloister_simulations.result import Arm, Figures, Metrics, RoundResult
 
-PRIVATE_ARMS = ("federated", "pooled_private")
 NODES_DIRECTORY = "nodes"
 """Where a simulation's directory has the homes of its nodes."""
 POOL = "pool"
@@ -118,23 +118,38 @@ class ArmRunner:
         return (), final
 
     def _train(self, plan: Plan, nodes: SimulatedNodes, log: "_MetricLog | None") -> RunState:
+        with interruptible_between_rounds() as stop_if_asked:
+            return self._resume(plan, nodes, log, stop_if_asked)
+
+    def _resume(
+        self,
+        plan: Plan,
+        nodes: SimulatedNodes,
+        log: "_MetricLog | None",
+        stop_if_asked: Callable[[], None],
+    ) -> RunState:
+        """Do the rounds that are left, all of them at first."""
         self.reporter.begin(plan.run, plan.rounds)
 
         def observe(record: RoundRecord, weights: Mapping[str, Weights]) -> None:
             self.reporter.reach(record.round)
             if log is not None:
                 log.append(record.round, self._metrics(plan, record.round, weights))
+            stop_if_asked()
 
         coordinator = Coordinator(
             plan, self.initial_weights, self.directory / plan.run, observe=observe
         )
         interrupted = load_checkpoint(coordinator.checkpoint_path, plan)
-        if interrupted is not None:
+        if interrupted is not None and interrupted.records:
             nodes.restore(plan, interrupted.records)
-            self.reporter.reach(interrupted.round)
+            # Again: the interruption may have come between the checkpoint and the figures.
+            observe(interrupted.records[-1], interrupted.weights)
         states: list[RunState] = []
         server_app = make_server_app(lambda exchange, _: states.append(coordinator.run(exchange)))
-        run_apps(self.config.backend, server_app, make_client_app(nodes), nodes)
+        # Nodes in memory cannot be shared with other processes.
+        backend = self.config.backend if isinstance(nodes, DiskNodes) else "in_process"
+        run_apps(backend, server_app, make_client_app(nodes), nodes)
         return states[0]
 
     def _metrics(

@@ -1,5 +1,6 @@
 """``cloister simulate`` and ``cloister demo``."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cloister_shared.errors import ConfigError
 from cloister_simulations.config import load_config
 
 
@@ -22,15 +24,18 @@ def simulate(
 ) -> None:
     """Simulate a consortium: train, compare with baselines, report.
 
-    Interrupted with Ctrl-C, the same command resumes at the last finished round.
+    Ctrl-C ends it after the round at work; the same command resumes with the next one.
     """
     settings = load_config(config)
+    directory = work or Path("out") / settings.name
+    page = report or directory / "report.html"
+    for output in filter(None, (json, report)):
+        _check_output(output)
     # Imported late: `cloister --help` need not wait for torch.
     from cloister_simulations.experiment import run_simulation  # noqa: PLC0415
     from cloister_simulations.progress import Silent, progress_bars  # noqa: PLC0415
     from cloister_simulations.report import print_summary, write_report  # noqa: PLC0415
 
-    directory = work or Path("out") / settings.name
     console = Console(stderr=True)
     command = shlex.join(["cloister", *sys.argv[1:]])
     if quiet:
@@ -41,9 +46,14 @@ def simulate(
         print_summary(result, console)
     if json is not None:
         json.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    page = report or directory / "report.html"
     write_report(result, page)
     console.print(f"report: {page}", markup=False, highlight=False)
+
+
+def _check_output(path: Path) -> None:
+    """Raise ``ConfigError`` before hours of work rather than after, if ``path`` is no use."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"cannot write {path}: it must be a file in a folder that is there")
 
 
 def demo(

@@ -3,16 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cloister_shared.frozen import Frozen
+from cloister_shared.model_specs import SPECS
 from cloister_shared.plan import LocalTraining, ServerOptimizer
 from cloister_shared.privacy.budget import Budget
+from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE
 from cloister_shared.yaml_config import load_yaml
 from cloister_simulations.partition import PartitionConfig
 from cloister_simulations.synthetic import SyntheticSchools
 
 ArmName = Literal["federated", "federated_non_private", "local_only", "pooled", "pooled_private"]
+PRIVATE_ARMS: frozenset[ArmName] = frozenset({"federated", "pooled_private"})
 
 
 class SyntheticData(Frozen):
@@ -54,7 +57,7 @@ class Training(Frozen):
 
     rounds: int = Field(ge=1)
     sampling_rate: float = Field(gt=0, le=1)
-    noise_multiplier: float | None = Field(default=None, gt=0)
+    noise_multiplier: float | None = Field(default=None, ge=MIN_NOISE, le=MAX_NOISE)
     clip_norm: float = Field(default=1.0, gt=0)
     local: LocalTraining = LocalTraining()
     server: ServerOptimizer = ServerOptimizer()
@@ -83,6 +86,13 @@ class ModelConfig(Frozen):
     non_private: Training
     pretraining: Pretraining | None = None
 
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        if kind not in SPECS.names():
+            raise ValueError(f"no model kind is called {kind!r}; known: {', '.join(SPECS)}")
+        return kind
+
 
 class SimulationPrivacy(Frozen):
     """The nodes' budget; ``keyed`` noise can be reproduced and carries no guarantee."""
@@ -94,12 +104,12 @@ class SimulationPrivacy(Frozen):
 class SimulationConfig(Frozen):
     """Everything that a simulation depends on, besides the code."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=40)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)
     seed: int = Field(default=1, ge=0)
     data: DataConfig
     partition: PartitionConfig
     evaluation: FoldEvaluation | ShareEvaluation = ShareEvaluation()
-    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    models: tuple[ModelConfig, ...]
     privacy: SimulationPrivacy
     arms: tuple[ArmName, ...] = ("federated", "federated_non_private", "local_only", "pooled")
     baselines: bool = True
@@ -113,6 +123,8 @@ class SimulationConfig(Frozen):
     @model_validator(mode="after")
     def _check(self) -> "SimulationConfig":
         problems = []
+        if not self.models:
+            problems.append("at least one model is needed")
         if sum(model.budget_share for model in self.models) > 1 + 1e-9:
             problems.append("the models' budget_share add up to more than 1")
         if len({model.kind for model in self.models}) < len(self.models):

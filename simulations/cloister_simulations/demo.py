@@ -82,8 +82,15 @@ def serving(home: Path) -> Iterator[Service]:
         try:
             yield Service(_address(process), NodeHome.open(home).api_token())
         finally:
-            process.terminate()
-            process.wait(STOP_S)
+            _stop(process)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _address(process: "subprocess.Popen[str]") -> str:

@@ -14,8 +14,10 @@ from pydantic import JsonValue
 from cloister_client.models import Scores
 from cloister_client.node import Node
 from cloister_client.training.allocator import keep_freed_memory
+from cloister_server.checkpoint import write_durably
 from cloister_shared import __version__
 from cloister_shared.canonical import digest
+from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import Weights
 from cloister_simulations import baselines
 from cloister_simulations.arms import ArmRunner
@@ -33,6 +35,8 @@ from cloister_simulations.result import (
     Spend,
 )
 
+SETTINGS = "settings.json"
+"""What a simulation's directory was made for."""
 LIBRARIES = ("torch", "opacus", "flwr", "numpy", "dp-accounting", "scikit-learn")
 
 
@@ -42,10 +46,12 @@ def run_simulation(
     """Run every arm and baseline of ``config``; an interrupted simulation resumes.
 
     ``directory`` keeps checkpoints, node homes and metrics. Raises ``BudgetExceededError`` before
-    any data is read if the private arms do not fit the budget.
+    any data is read if the private arms do not fit the budget, and ``ConfigError`` if the
+    directory is another simulation's.
     """
     began = perf_counter()
     check_budget(config)
+    claim_directory(directory, config)
     # A second thread slows products this small down.
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -75,6 +81,28 @@ def run_simulation(
         arms=tuple(arms),
         baselines=figures,
     )
+
+
+def claim_directory(directory: Path, config: SimulationConfig) -> None:
+    """Make the directory and note its settings; ``ConfigError`` if it was made for others.
+
+    A plan says nothing about data, seed or evaluation: without the note, a checkpoint would be
+    taken for the result of settings that it never saw. Arms and baselines may be added.
+    """
+    note = directory / SETTINGS
+    settings = config.model_dump_json(exclude={"arms", "baselines"}, indent=1).encode()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            write_durably(note, settings)
+        kept = note.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot keep work in {directory}: {error.strerror}") from error
+    if kept != settings:
+        raise ConfigError(
+            f"{directory} holds a simulation with other settings; give this one another name or "
+            "another --work, or remove that folder"
+        )
 
 
 def _initial_weights(

@@ -1,13 +1,15 @@
 """The nodes of a simulation: in memory, or as homes on disk like any institution's."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from flwr.app import Context
 from flwr.app.user_config import UserConfig
+from pydantic import ValidationError
 
 from cloister_client.app import node_from_home
 from cloister_client.config import NodeConfig
@@ -17,6 +19,8 @@ from cloister_client.ledger import Ledger, MemoryLedger
 from cloister_client.node import Node, NoiseFactory, system_noise
 from cloister_server.checkpoint import RoundRecord
 from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import ConfigError
+from cloister_shared.frozen import describe
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.budget import Budget
@@ -28,6 +32,8 @@ from cloister_simulations.population import Population
 
 NODE_KEY = "cloister-node"
 """Where a Flower node config of ours says which node it is."""
+_OPENED: dict[tuple[Path, int | None], dict[str, Node]] = {}
+"""Nodes on disk that copies of a ``DiskNodes`` opened in this process."""
 
 
 class SimulatedNodes(Protocol):
@@ -102,9 +108,12 @@ class MemoryNodes:
         )
 
     def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
-        """Charge again what the lost ledgers were charged for, round by round."""
+        """Charge again what the lost ledgers were charged for: every node was asked every time.
+
+        Also a node whose reply was rejected: its data had been read.
+        """
         for record in records:
-            for name in record.participants:
+            for name in self.names:
                 _charge_again(self.node(name), plan, record.round)
 
     def _install(
@@ -147,24 +156,25 @@ class DiskNodes:
 
     def __getstate__(self) -> dict[str, object]:
         """Open files do not travel to other processes."""
-        return {"directory": self.directory, "seed": self.seed, "_open": {}}
+        return {"directory": self.directory, "seed": self.seed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies in one process share what they opened: Ray sends one with every message."""
+        self.directory, self.seed = state["directory"], state["seed"]
+        self._open = _OPENED.setdefault((self.directory, self.seed), {})
 
 
 def make_homes(directory: Path, population: Population, budget: Budget) -> None:
-    """Create the homes that are missing and import their learners; what is there is kept."""
-    sizes = population.declared_sizes
+    """Create the homes that are missing and import their learners; what is there is kept.
+
+    Raises ``ConfigError`` if an institution's name cannot be a node's.
+    """
+    for name, size in population.declared_sizes.items():
+        if not (directory / name).exists():
+            _make_home(directory / name, _node_config(name, size, budget), population.curriculum)
     for name, records in population.institutions.items():
-        path = directory / name
-        if not path.exists():
-            config = NodeConfig(
-                name=name,
-                declared_size=sizes[name],
-                policy=simulation_policy(budget, sizes[name]),
-                simulation=True,
-            )
-            NodeHome.create(path, config, population.curriculum)
         roles = {one.key: population.roles[one.key] for one in records}
-        with NodeHome.open(path).store() as store:
+        with NodeHome.open(directory / name).store() as store:
             store.import_interactions(_interactions(records, population.curriculum), roles=roles)
 
 
@@ -186,6 +196,27 @@ def noise_factory(seed: int | None, name: str) -> NoiseFactory:
     return system_noise if seed is None else partial(keyed_noise, seed, name)
 
 
+def _make_home(path: Path, config: NodeConfig, curriculum: Curriculum) -> None:
+    """A whole home or none, wherever the process is killed."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    NodeHome.create(unfinished, config, curriculum)
+    unfinished.replace(path)
+
+
+def _node_config(name: str, declared_size: int, budget: Budget) -> NodeConfig:
+    try:
+        return NodeConfig(
+            name=name,
+            declared_size=declared_size,
+            policy=simulation_policy(budget, declared_size),
+            simulation=True,
+        )
+    except ValidationError as error:
+        raise ConfigError(f"institution {name!r} cannot be on disk: {describe(error)}") from error
+
+
 def _charge_again(node: Node, plan: Plan, round_number: int) -> None:
     reservation = node.ledger.reserve(
         Charge(
@@ -197,9 +228,8 @@ def _charge_again(node: Node, plan: Plan, round_number: int) -> None:
             events=plan.charge_events(round_number),
         )
     )
-    if reservation.payload is None:
-        node.ledger.start(reservation)
-        node.ledger.commit(reservation, b"")
+    node.ledger.start(reservation)
+    node.ledger.commit(reservation, b"")
 
 
 def _interactions(

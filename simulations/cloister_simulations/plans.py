@@ -3,11 +3,15 @@
 import math
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
 from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import ConfigError
+from cloister_shared.frozen import describe
 from cloister_shared.model_specs import SPECS, ModelSpec
 from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.privacy.mechanism import Mechanism
-from cloister_simulations.config import ModelConfig, SimulationConfig, Training
+from cloister_simulations.config import PRIVATE_ARMS, ModelConfig, SimulationConfig, Training
 
 
 def make_plan(
@@ -36,12 +40,17 @@ def make_plan(
 
 
 def make_spec(model: ModelConfig, curriculum: Curriculum) -> ModelSpec:
-    """The model's spec in the curriculum's size."""
-    return SPECS.get(model.kind).for_curriculum(curriculum, model.spec)
+    """The model's spec in the curriculum's size; ``ConfigError`` if its kind has no such option."""
+    try:
+        return SPECS.get(model.kind).for_curriculum(curriculum, model.spec)
+    except ValidationError as error:
+        raise ConfigError(f"spec of the model {model.kind}: {describe(error)}") from error
 
 
 def check_budget(config: SimulationConfig) -> None:
     """Raise ``BudgetExceededError`` if the private arms do not fit the budget; reads no data."""
+    if PRIVATE_ARMS.isdisjoint(config.arms):
+        return
     mechanisms = [
         (_mechanism(config, model, private=True), model.private) for model in config.models
     ]

@@ -31,9 +31,10 @@ class Silent:
 class _Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("", visible=False)
 
     def begin(self, part: str, total: int) -> None:
+        # Not before: a Progress that ends without a bar prints an empty line above an error.
+        self._progress.start()
         self._task = self._progress.add_task(part, total=total)
 
     def reach(self, step: int) -> None:
@@ -49,5 +50,9 @@ def progress_bars(console: Console) -> Iterator[Reporter]:
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console) as progress:
+    progress = Progress(*columns, console=console)
+    try:
         yield _Bars(progress)
+    finally:
+        if progress.tasks:
+            progress.stop()

@@ -26,6 +26,8 @@ def run_on_ray(server_app: ServerApp, client_app: ClientApp, nodes: int) -> None
 
     # Every start would be announced, and that Flower would rather be started by its own command.
     logging.getLogger("flwr").setLevel(logging.ERROR)
+    # What Ray is about to do with accelerators that nobody here uses.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Without the explicit share, two cores give Flower a single actor.
     config: BackendConfig = {
         "client_resources": {"num_cpus": 1, "num_gpus": 0},

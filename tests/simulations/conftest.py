@@ -1,0 +1,61 @@
+"""A consortium of two tiny schools, and what it takes to train it in a second."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cloister_simulations.config import SimulationConfig
+
+MakeConfig = Callable[..., SimulationConfig]
+
+
+def tiny_document() -> dict[str, Any]:
+    server = {"name": "fedadam", "learning_rate": 0.05, "decay": "linear"}
+    return {
+        "name": "tiny",
+        "seed": 3,
+        "data": {
+            "source": "synthetic",
+            "generator": {
+                "schools": [
+                    {"name": "north", "learners": 60, "level": 0.3},
+                    {"name": "south", "learners": 50, "level": -0.3},
+                ],
+                "skills": 3,
+                "items_per_skill": 3,
+                "answers_per_learner": 15,
+            },
+        },
+        "partition": {"by": "institution"},
+        "evaluation": {"share": 0.25},
+        "privacy": {"budget": {"epsilon": 8.0, "delta": 1e-5}, "noise": "keyed"},
+        "arms": ["federated"],
+        "baselines": False,
+        "evaluate_every_rounds": 3,
+        "models": [
+            {
+                "kind": "dkt",
+                "spec": {"hidden": 4},
+                "private": {
+                    "rounds": 6,
+                    "sampling_rate": 0.5,
+                    "clip_norm": 0.1,
+                    "server": server,
+                },
+                "non_private": {"rounds": 6, "sampling_rate": 1.0, "server": server},
+            }
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def make_config() -> MakeConfig:
+    """The tiny consortium; keyword arguments replace whole sections, ``private`` adds to one."""
+
+    def make(private: dict[str, Any] | None = None, **sections: Any) -> SimulationConfig:
+        document = {**tiny_document(), **sections}
+        document["models"][0]["private"].update(private or {})
+        return SimulationConfig.model_validate(document)
+
+    return make
