@@ -33,7 +33,14 @@ class PublicData(Frozen):
     """Drop learners whose institution is not known."""
 
 
-DataConfig = Annotated[SyntheticData | PublicData, Field(discriminator="source")]
+class TableData(Frozen):
+    """A researcher's own CSV file; what its folder holds is said in ``readers.tidy_csv``."""
+
+    source: Literal["table"]
+    directory: Path
+
+
+DataConfig = Annotated[SyntheticData | PublicData | TableData, Field(discriminator="source")]
 
 
 class FoldEvaluation(Frozen):

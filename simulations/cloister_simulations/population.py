@@ -14,6 +14,7 @@ from cloister_simulations.config import (
     FoldEvaluation,
     SimulationConfig,
     SyntheticData,
+    TableData,
 )
 from cloister_simulations.dataset import Dataset, LearnerRecord, data_directory
 from cloister_simulations.evaluation import Evaluator
@@ -79,6 +80,8 @@ def read_data(data: DataConfig, seed: int) -> Dataset:
     """The data set of a config."""
     if isinstance(data, SyntheticData):
         return generate(data.generator, seed)
+    if isinstance(data, TableData):
+        return READERS["tidy_csv"](data.directory)
     dataset = READERS[data.source](data_directory() / data.source)
     if data.known_institution_only:
         known = tuple(one for one in dataset.learners if one.institution is not None)

@@ -1,6 +1,8 @@
 """Every learner has one home and one permanent role, and declared sizes tell no true count."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +92,15 @@ def test_published_folds_and_schools_of_a_public_data_set_are_used(
         assert 5 not in {one.fold for one in population.train(name)}
     everybody = read_data(PublicData(source="assistments2017"), seed=1)
     assert len(everybody.learners) > sum(map(len, population.institutions.values()))
+
+
+def test_a_researchers_own_table_is_a_source(tmp_path: Path, make_config: MakeConfig) -> None:
+    rows = [f"{who},p{who % 3},{who % 2},s,{('east', 'west')[who % 2]}" for who in range(60)]
+    (tmp_path / "interactions.csv").write_text("\n".join(["who,item,ok,skill,school", *rows]))
+    columns = {"learner": "who", "item": "item", "correct": "ok", "skill": "skill"}
+    (tmp_path / "columns.json").write_text(json.dumps({**columns, "institution": "school"}))
+    config = make_config(data={"source": "table", "directory": str(tmp_path)})
+    assert {name: len(own) for name, own in populate(config).institutions.items()} == {
+        "east": 30,
+        "west": 30,
+    }

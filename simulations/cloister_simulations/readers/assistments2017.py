@@ -21,18 +21,15 @@ _COLUMNS = {
 }
 
 
-def read(directory: Path, known_school_only: bool = False) -> Dataset:
+def read(directory: Path) -> Dataset:
     """The data set in ``directory``; a record's ``fold`` (1 to 5) is the one that tests it.
 
     The institution is ``school-1`` to ``school-4``, and None for the two thirds of the learners
-    whose school was not published; ``known_school_only`` leaves those out, the curriculum whole.
+    whose school was not published.
     An answer keeps the one skill that its row names, also where its item has further ones.
     """
     table = read_table(directory / "interactions.csv.gz", _COLUMNS)
     curriculum = published_curriculum("assistments2017", table)
     items, skills = positions(table["item"]), positions(table["skill"])
     table["institution"] = table["institution"].map("school-{:.0f}".format, na_action="ignore")
-    if known_school_only:
-        known = table["institution"].notna().to_numpy()
-        table, items, skills = table[known], items[known], skills[known]
     return Dataset("assistments2017", curriculum, learner_records(table, items, skills[:, None]))

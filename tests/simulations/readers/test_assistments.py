@@ -69,7 +69,7 @@ def test_the_school_is_the_institution_and_may_be_unknown(tmp_path: Path) -> Non
     pack(tmp_path, "interactions.csv.gz", HEADER_2017, *rows)
     everyone = assistments2017.read(tmp_path)
     assert [learner.institution for learner in everyone.learners] == [None, "school-3"]
-    (known,) = assistments2017.read(tmp_path, known_school_only=True).learners
+    known = everyone.learners[1]
     assert known.history.items.tolist() == [1, 0]
     assert known.history.skills.tolist() == [[1], [1]]
     assert known.key == "2"
