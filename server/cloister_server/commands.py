@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cloister_server.checkpoint import RoundRecord, read_checkpoint
@@ -49,6 +50,6 @@ def _cells(record: RoundRecord) -> tuple[str, ...]:
         f"{record.seconds:.2f}",
         f"{record.bytes_down:,}",
         f"{record.bytes_up:,}",
-        ", ".join(record.participants),
-        rejected,
+        escape(", ".join(record.participants)),
+        escape(rejected),
     )

@@ -23,6 +23,8 @@ from cloister_shared.plan import Plan
 Observer = Callable[[RoundRecord, Mapping[str, Weights]], None]
 """Called after each round with its record and the weights by model kind."""
 
+_REASON_LENGTH = 200
+
 
 def unobserved(record: RoundRecord, weights: Mapping[str, Weights]) -> None:
     """The observer that looks away."""
@@ -37,7 +39,7 @@ class Coordinator:
     directory: Path
     observe: Observer = unobserved
     names: dict[int, str] = field(default_factory=dict)
-    """Node names by Flower id, as first claimed; a later change is rejected."""
+    """Node names by Flower id, as first claimed: one each, for as long as this object runs."""
 
     @property
     def checkpoint_path(self) -> Path:
@@ -102,24 +104,27 @@ class Coordinator:
         """Valid deltas by node name, and the reasons why others do not count."""
         deltas: dict[str, dict[str, Weights]] = {}
         rejected: dict[str, str] = {}
+        senders = {name: sender for sender, name in self.names.items()}
         for reply in replies:
             label = self.names.get(reply.sender, f"node {reply.sender}")
             try:
                 name, delta = self._accept(reply, number)
+                if senders.setdefault(name, reply.sender) != reply.sender:
+                    raise RejectedError("gave another node's name")
                 if name in deltas:
                     raise RejectedError("answered twice")
+                self.names[reply.sender] = name
                 deltas[name] = delta
             except MessageError as error:
-                rejected[label] = str(error)
+                rejected[label] = _reason(error)
         return deltas, rejected
 
     def _accept(self, reply: Reply, number: int) -> tuple[str, dict[str, Weights]]:
         if reply.body is None:
             raise RejectedError(reply.error)
         name, delta = accept(reply.body, self.plan, number)
-        known = self.names.setdefault(reply.sender, name)
-        if known != name:
-            raise RejectedError("gave another node's name")
+        if self.names.get(reply.sender, name) != name:
+            raise RejectedError("changed its name")
         return name, delta
 
     def _release(self, state: RunState, exchange: Exchange) -> None:
@@ -134,6 +139,12 @@ class Coordinator:
                 f"{self.plan.quorum} nodes must store the finished models, {stored} did; "
                 "run again to hand them out"
             )
+
+
+def _reason(error: MessageError) -> str:
+    """The error on one short line: it may quote what a node sent."""
+    text = str(error)[:_REASON_LENGTH]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _is_receipt(reply: Reply) -> bool:

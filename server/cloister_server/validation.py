@@ -9,8 +9,12 @@ from cloister_shared.messages import Contribution, Refusal, split, unpack
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import ModelPlan, Plan
 
-_ADAM_STEP = (1 - 0.9) / math.sqrt(1 - 0.999)
-"""Largest move of one coordinate in one Adam step, in learning rates: Kingma and Ba 2015, §2.1."""
+_ADAM_STEP = (1 - 0.9) / math.sqrt((1 - 0.999) * (1 - 0.9**2 / 0.999))
+"""Most that one Adam step moves a coordinate, in learning rates, whatever the gradients were.
+
+m = (1 − β₁) Σ β₁ᵏ gₖ is at most √v times this by Cauchy-Schwarz, where v = (1 − β₂) Σ β₂ᵏ gₖ²; the
+corrections of the bias only lower it. (Kingma and Ba 2015, §2.1 bound a single gradient's step.)
+"""
 
 
 class RejectedError(MessageError):

@@ -1,10 +1,11 @@
 """One document, one byte string."""
 
 import hashlib
+import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloister_shared.canonical import canonical_json, digest
@@ -16,18 +17,16 @@ DOCUMENTS = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(max_size=3), DOCUMENTS), st.randoms())
-def test_the_order_of_keys_changes_nothing(document: dict[str, object], random: object) -> None:
-    names = list(document)
-    random.shuffle(names)
-    assert canonical_json({name: document[name] for name in names}) == canonical_json(document)
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(max_size=3), DOCUMENTS, max_size=5))
+def test_the_order_of_keys_changes_nothing(document: dict[str, object]) -> None:
+    assert canonical_json(dict(reversed(document.items()))) == canonical_json(document)
 
 
-@given(DOCUMENTS, DOCUMENTS)
-def test_other_documents_have_other_digests(one: object, other: object) -> None:
-    assert (canonical_json(one) == canonical_json(other)) == (repr(one) == repr(other)) or (
-        isinstance(one, dict | list)
-    )
+@settings(max_examples=50)
+@given(DOCUMENTS)
+def test_the_bytes_hold_the_whole_document(document: object) -> None:
+    assert json.loads(canonical_json(document)) == document
 
 
 def test_the_bytes_are_compact_sorted_utf8() -> None:

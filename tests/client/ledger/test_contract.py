@@ -1,12 +1,22 @@
 """The promises of every ledger, whatever keeps its entries."""
 
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from cloister_client.ledger import Ledger
+from cloister_client.ledger import Ledger, MemoryLedger
 from cloister_shared.errors import INFINITE, BudgetExceededError, LedgerError
-from cloister_shared.privacy import Budget, LedgerExport, NonPrivate, verify_ledger
+from cloister_shared.privacy import (
+    Budget,
+    LedgerExport,
+    NonPrivate,
+    SampledGaussian,
+    verify_ledger,
+)
 from cloister_shared.privacy.ledger_format import Charge, ModelEvent
 
 MakeCharge = Callable[..., Charge]
@@ -131,13 +141,27 @@ def test_over_budget_is_refused_with_the_figures_and_writes_nothing(
     assert ledger.export() == before
 
 
-def test_exactly_the_limit_may_be_spent(
+def test_exactly_what_is_left_may_be_spent_and_not_one_micro_unit_more(
     ledger: Ledger, make_charge: MakeCharge, price: int, budget: Budget
 ) -> None:
-    rounds = fill(ledger, make_charge, price, leave=0)
-    assert rounds >= 3
-    assert 0 <= ledger.remaining("train", "2024") < price
-    assert micro(ledger)["train", "2024"] <= budget.limit
+    rounds = fill(ledger, make_charge, price, leave=1)
+    left = budget.limit - rounds * price
+
+    def costing(amount: int) -> Charge:
+        """A charge of one Gaussian, whose RDP is order / (2·noise²)."""
+        noise = math.sqrt(budget.order / (2e-6 * (amount - 0.5)))
+        event = SampledGaussian(noise_multiplier=noise, sampling_rate=1, steps=1)
+        charge = make_charge(rounds + 1, events=(ModelEvent(model="dkt", event=event),))
+        assert charge.cost(budget.order) == amount
+        return charge
+
+    with pytest.raises(BudgetExceededError) as caught:
+        ledger.reserve(costing(left + 1))
+    assert caught.value.difference == 1
+    ledger.reserve(costing(left))
+    assert ledger.remaining("train", "2024") == 0
+    assert micro(ledger)["train", "2024"] == budget.limit
+    verify_ledger(ledger.export())
 
 
 def test_a_crash_keeps_the_charge_and_the_next_attempt_is_charged_anew(
@@ -194,8 +218,6 @@ def test_stages_come_in_their_order(
 def test_nothing_is_released_that_was_not_reserved(
     ledger: Ledger, make_charge: MakeCharge, recommender: ModelEvent
 ) -> None:
-    from dataclasses import replace
-
     reservation = ledger.reserve(make_charge())
     more = make_charge(events=(*reservation.charge.events, recommender))
     for forged in (replace(reservation, charge=more), replace(reservation, attempt=1)):
@@ -315,17 +337,23 @@ def test_an_export_holds_no_released_bytes(ledger: Ledger, make_charge: MakeChar
     assert "SECRET BYTES" not in ledger.export().model_dump_json()
 
 
-def test_every_ledger_has_an_identity_of_its_own(make_charge: MakeCharge, budget: Budget) -> None:
-    from cloister_client.ledger import MemoryLedger
-
+def test_every_ledger_has_an_identity_of_its_own(budget: Budget) -> None:
     assert MemoryLedger(budget).header.ledger != MemoryLedger(budget).header.ledger
 
 
+@pytest.fixture
+def hectic() -> Iterator[None]:
+    """Threads change as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hectic")
 def test_threads_that_race_release_exactly_what_fits(
     ledger: Ledger, make_charge: MakeCharge, price: int
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     rounds = fill(ledger, make_charge, price, leave=3)
 
     def attempt(number: int) -> bool:

@@ -1,6 +1,7 @@
 """Real processes: many at once, and one that is killed at any moment.
 
-A nursery process imports the ledger once and forks the others, which share nothing but the file.
+A nursery process imports the ledger and Google's accounting once, for it asks for a price, and
+forks the others, which share nothing but the file.
 """
 
 import os
@@ -27,6 +28,7 @@ from cloister_shared.errors import BudgetExceededError
 from cloister_shared.privacy.ledger_format import Charge
 
 charge = Charge.model_validate_json(sys.argv[2])
+charge.cost(2.0)
 gate, opener = os.pipe()
 children = []
 for number in range(1, 9):
@@ -59,9 +61,11 @@ from cloister_shared.privacy.ledger_format import Charge
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
+charge = Charge.model_validate_json(sys.argv[2])
+charge.cost(2.0)
+
 def work(first):
     ledger = SqliteLedger.open(Path(sys.argv[1]))
-    charge = Charge.model_validate_json(sys.argv[2])
     for number in count(first):
         reservation = ledger.reserve(charge.model_copy(update={"round": number}))
         say("reserved", number)

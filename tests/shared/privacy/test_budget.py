@@ -31,7 +31,7 @@ def test_the_limit_is_exactly_what_epsilon_pays_for(budget: Budget) -> None:
     assert converted(budget.limit + 2, budget.order, budget.delta) > budget.epsilon
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(budget=BUDGETS, noise=st.floats(0.6, 10), rate=st.sampled_from([0.02, 0.3, 1.0]))
 def test_spending_the_whole_limit_keeps_the_promise(
     budget: Budget, noise: float, rate: float

@@ -22,7 +22,7 @@ from cloister_shared.privacy.noise import (
     uniform,
 )
 
-COUNT = 40_000
+COUNT = 200_000
 RARE = 1e-6
 
 
@@ -44,8 +44,11 @@ class Constant:
 
 
 def test_gaussians_have_the_scale_that_accounting_assumes(source: NoiseSource) -> None:
-    low, high = stats.chi2.ppf([RARE / 2, 1 - RARE / 2], COUNT)
-    assert low < float(np.sum(gaussian(source, COUNT) ** 2)) < high
+    """To half a percent."""
+    count = 2_000_000
+    low, high = stats.chi2.ppf([RARE / 2, 1 - RARE / 2], count)
+    assert low < float(np.sum(gaussian(source, count) ** 2)) < high
+    assert 0.995**2 < low / count < high / count < 1.005**2
 
 
 def test_gaussians_are_normal(source: NoiseSource) -> None:
