@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 _BLOCK = 32
 """Matrix products have a multiple of so many rows, which no kernel treats as a remainder."""
+_LEAST_COLUMNS = 16
+"""And at least so many columns: for fewer there are kernels that divide rows otherwise."""
 
 
 class Tape(NamedTuple):
@@ -101,10 +104,11 @@ def _deltas(tape: Tape, recurrent: torch.Tensor, gradient: torch.Tensor) -> torc
     factors[:, :, 3] = squashed * leave * (1 - leave)
     deltas = torch.zeros_like(factors)
     carried = gradient.new_zeros(rows, hidden)
+    matrix = functional.pad(recurrent, (0, max(0, _LEAST_COLUMNS - hidden)))
     for step in range(steps - 2, -1, -1):
         part = slice(_round_up(tape.live[step]))
         later = deltas[step + 1, part].flatten(1)
-        state = torch.addmm(gradient[step + 1, part], later, recurrent)
+        state = torch.mm(later, matrix)[:, :hidden].add_(gradient[step + 1, part])
         cells = carried[part].mul_(forget[step + 1, part]).addcmul_(state, through_cell[step, part])
         torch.mul(cells.unsqueeze(1), factors[step, part, :3], out=deltas[step, part, :3])
         torch.mul(state, factors[step, part, 3], out=deltas[step, part, 3])

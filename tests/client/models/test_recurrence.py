@@ -70,21 +70,26 @@ def test_one_row_of_one_step_has_the_zero_state_and_no_gradient():
     assert not matrix.weight.grad.any()
 
 
+@pytest.mark.parametrize("hidden", [3, 9, 32])
 @pytest.mark.parametrize("others", [1, 4, 31, 40])
-def test_a_row_is_the_same_to_the_last_bit_whoever_is_in_the_batch(others):
+def test_a_row_is_the_same_to_the_last_bit_whoever_is_in_the_batch(others, hidden):
     """Weights that amplify rounding would otherwise turn a neighbour into a change of direction."""
     random = torch.Generator().manual_seed(1)
-    steps, hidden = 100, 32
+    steps = 100
     recurrent = 10 / hidden**0.5 * torch.randn(4 * hidden, hidden, generator=random)
     inputs = torch.randn(others + 3, steps, 4 * hidden, generator=random)
+    lengths = torch.randint(40, steps, (others + 3,), generator=random)
+    lengths[-3:] = torch.tensor([30, 20, 10])
+    lengths = lengths.sort(descending=True).values
 
-    def states_and_gradient(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = rows.clone().requires_grad_()
-        states = states_before(rows, leaf(recurrent), torch.full((len(rows),), steps))
+    def states_and_gradient(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        part = inputs[rows].clone().requires_grad_()
+        true = torch.arange(steps) < lengths[rows].unsqueeze(1)
+        states = states_before(part, leaf(recurrent), lengths[rows]) * true.unsqueeze(-1)
         states.sum().backward()
-        return states[-3:], rows.grad[-3:]
+        return states[-3:], part.grad[-3:]
 
-    alone, with_others = states_and_gradient(inputs[-3:]), states_and_gradient(inputs)
+    alone, with_others = states_and_gradient(slice(-3, None)), states_and_gradient(slice(None))
     assert torch.equal(alone[0], with_others[0])
     assert torch.equal(alone[1], with_others[1])
 
