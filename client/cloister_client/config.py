@@ -45,6 +45,13 @@ class NodeConfig(Frozen):
             )
         return size
 
+    @field_validator("cohorts")
+    @classmethod
+    def _stand_once(cls, cohorts: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(cohorts)) < len(cohorts):
+            raise ValueError("each cohort stands once: it is charged once a round")
+        return cohorts
+
     @field_validator("policy")
     @classmethod
     def _has_guarantee(cls, policy: Policy, info: ValidationInfo) -> Policy:

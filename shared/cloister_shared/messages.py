@@ -85,24 +85,24 @@ def pack(header: Frozen, arrays: Mapping[str, NDArray[np.float32]] | None = None
 
 def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Weights]:
     """Header and arrays of a message; raises ``MessageError`` unless it is one of ``headers``."""
-    text = _header_text(message)
+    text, arrays = _opened(message)
     for header_type in headers:
         if f'"type":"{header_type.model_fields["type"].default}"' in text[:64]:
             try:
-                return header_type.model_validate_json(text), load(message)
+                return header_type.model_validate_json(text), arrays
             except ValidationError as error:
                 raise MessageError(f"bad {header_type.__name__}: {describe(error)}") from error
     wanted = " or ".join(header_type.__name__ for header_type in headers)
     raise MessageError(f"expected a {wanted}, found another message")
 
 
-def _header_text(message: bytes) -> str:
-    """The header's JSON, out of the safetensors metadata."""
+def _opened(message: bytes) -> tuple[str, Weights]:
+    """The header's JSON, out of the safetensors metadata, and the arrays."""
     try:
-        load(message)
+        arrays = load(message)
         size = int.from_bytes(message[:8], "little")
         metadata = _Preamble.model_validate_json(message[8 : 8 + size]).metadata
-        return metadata[HEADER_KEY]
+        return metadata[HEADER_KEY], arrays
     # ValueError also for shapes, KeyError also for dtypes that numpy does not have.
     except (SafetensorError, ValueError, KeyError) as error:
         raise MessageError("the message is not a safetensors document with a header") from error

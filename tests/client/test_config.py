@@ -59,6 +59,11 @@ def test_a_simulation_may_declare_any_size_and_go_without_a_guarantee() -> None:
     assert NodeConfig.model_validate(document).declared_size == 1
 
 
+def test_a_cohort_that_stands_twice_is_refused() -> None:
+    with pytest.raises(ValidationError, match="each cohort stands once"):
+        NodeConfig(name="school", declared_size=50, cohorts=("2024", "2025", "2024"))
+
+
 def test_all_mistakes_are_named_at_once() -> None:
     document = {
         "name": "school a",
