@@ -9,7 +9,7 @@ import yaml
 
 from cloister_client.config import NodeConfig
 from cloister_client.ledger import SqliteLedger
-from cloister_client.store import Pseudonymizer, Store
+from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
 from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.errors import ConfigError, LedgerError
@@ -73,8 +73,12 @@ class NodeHome:
             self._secret(PSEUDONYM_KEY), self._secret(ROLE_KEY), self.config.evaluation_share
         )
         url = self.config.store_url or f"sqlite:///{self.path / STORE}"
-        consent = self.config.policy.consent
-        return Store.open(url, self.curriculum, keys, consent, self.config.simulation)
+        rules = StoreRules(
+            consent=self.config.policy.consent,
+            simulation=self.config.simulation,
+            cohort=self.config.cohorts[-1],
+        )
+        return Store.open(url, self.curriculum, keys, rules)
 
     def ledger(self) -> SqliteLedger:
         """The privacy ledger, verified; to be closed by the caller.

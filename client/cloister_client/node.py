@@ -106,7 +106,7 @@ class Node:
     def _contribute(self, request: TrainRequest, arrays: Weights, checksum: str) -> bytes:
         plan = request.plan
         weights = _active_weights(request, arrays)
-        if self.ledger.has_charges(plan.run):
+        if self.ledger.has_charges(plan.run, plan.digest):
             self._check_settings(plan)
         else:
             self.check_plan(plan)

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +17,9 @@ COMMANDS: Registry[typer.Typer | Callable[..., None]] = Registry("cloister.comma
 EXIT_CODES = """Exit codes: 0 done · 1 defect of ours · 2 wrong usage · 3 bad config · 4 bad data ·
 5 budget exceeded · 6 run failed · 7 ledger broken · 8 refused by policy · 9 bad message ·
 10 service failed · 130 interrupted (run again to resume)."""
+
+
+EXTRAS = "install the extra that has it: pip install '.[server]', '.[client]' or '.[simulations]'"
 
 
 def build_app() -> typer.Typer:
@@ -47,8 +51,7 @@ def _add(app: typer.Typer, name: str) -> None:
 def _unavailable(name: str, missing: str | None) -> Callable[[], None]:
     def unavailable() -> None:
         raise ConfigError(
-            f"`cloister {name}` needs the package {missing}, which is not installed; "
-            "install cloister[server], cloister[client] or cloister[simulations]"
+            f"`cloister {name}` needs the package {missing}, which is not installed; " + EXTRAS
         )
 
     return unavailable
@@ -62,10 +65,17 @@ def main() -> None:
     try:
         build_app()(standalone_mode=True)
     except CloisterError as error:
-        Console(stderr=True).print(f"cloister: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cloister_"):
+            raise
+        _fail(f"the package {error.name} is not installed; {EXTRAS}", ConfigError.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED_EXIT_CODE:
             raise
-        Console(stderr=True).print("cloister: interrupted; run the same command again to resume")
-        sys.exit(INTERRUPTED_EXIT_CODE)
+        _fail("interrupted; run the same command again to resume", INTERRUPTED_EXIT_CODE)
+
+
+def _fail(sentence: str, exit_code: int) -> NoReturn:
+    Console(stderr=True).print(f"cloister: {sentence}", style="red", markup=False, soft_wrap=True)
+    sys.exit(exit_code)

@@ -125,16 +125,19 @@ def _initial_weights(
 def _baselines(
     config: SimulationConfig, population: Population, runner: ArmRunner, reporter: Reporter
 ) -> dict[str, dict[str, Figures]]:
-    """Every baseline that knows one of the config's model kinds."""
+    """What the models know before any training, and every baseline of their kinds."""
     train = [one.history for one in population.train(*population.institutions)]
     figures: dict[str, dict[str, Figures]] = {}
     for model in config.models:
         known = baselines.BASELINES.get(model.kind, {})
         spec = make_spec(model, population.curriculum)
+        figures[model.kind] = {
+            "initial_weights": runner.evaluator.shared(spec, runner.initial_weights[model.kind])
+        }
         reporter.begin(f"baselines {model.kind}", len(known))
         for done, (name, predict) in enumerate(known.items(), start=1):
             scores: list[Scores] = predict(train, runner.evaluator.histories, population.curriculum)
-            figures.setdefault(model.kind, {})[name] = runner.evaluator.figures(spec, scores)
+            figures[model.kind][name] = runner.evaluator.figures(spec, scores)
             reporter.reach(done)
     return figures
 

@@ -109,10 +109,10 @@ class Ledger(ABC):
         with self._transaction():
             return self._caught_up().remaining(self.header.limit, role, cohort)
 
-    def has_charges(self, run: str) -> bool:
-        """Whether any round of ``run`` was charged."""
+    def has_charges(self, run: str, plan: str) -> bool:
+        """Whether any round of ``run`` was charged under the plan with this digest."""
         with self._transaction():
-            return any(key[0] == run for key in self._caught_up().attempts)
+            return (run, plan) in self._caught_up().charged_plans
 
     def export(self) -> LedgerExport:
         """Everything an auditor needs to recompute the spend."""

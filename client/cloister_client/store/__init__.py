@@ -5,7 +5,7 @@ from cloister_client.store.imports import ImportReport
 from cloister_client.store.learners import DEFAULT_COHORT
 from cloister_client.store.model_versions import ModelVersion
 from cloister_client.store.pseudonyms import Pseudonymizer
-from cloister_client.store.store import Counts, Store
+from cloister_client.store.store import Counts, Store, StoreRules
 
 __all__ = [
     "DEFAULT_COHORT",
@@ -15,4 +15,5 @@ __all__ = [
     "ModelVersion",
     "Pseudonymizer",
     "Store",
+    "StoreRules",
 ]

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from cloister_client.store.consent import erased_among
 from cloister_client.store.database import insert
-from cloister_client.store.learners import DEFAULT_COHORT, enrol, find
+from cloister_client.store.learners import find
 from cloister_client.store.pseudonyms import Pseudonymizer
 from cloister_client.store.tables import activities
 from cloister_shared.curriculum import Curriculum
@@ -32,10 +31,7 @@ def write(
     keys: Pseudonymizer,
     curriculum: Curriculum,
 ) -> bool:
-    """Keep an activity; False if it is there already, or the learner was erased."""
-    if erased_among(connection, [pseudonym]):
-        return False
-    enrol(connection, [pseudonym], DEFAULT_COHORT, keys.role)
+    """Keep an activity of an enrolled learner; False if it is there already."""
     fields = (activity.verb, repr(activity.when), activity.key, activity.item or "")
     added = connection.execute(
         insert(connection, activities)

@@ -19,6 +19,7 @@ from cloister_client.store import (
     identity,
     imports,
     learner_states,
+    learners,
     model_versions,
     tables,
 )
@@ -33,6 +34,19 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.privacy.ledger_format import Role
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRules:
+    """What the node's config says of its store.
+
+    ``consent`` holds for those who said nothing; ``cohort`` is the enrolment term that new learners
+    join; a ``simulation`` lets roles be given.
+    """
+
+    consent: Consent = "opt_out"
+    simulation: bool = False
+    cohort: str = DEFAULT_COHORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +74,12 @@ class Store:
         database: Database,
         curriculum: Curriculum,
         keys: Pseudonymizer,
-        consent_default: Consent,
-        simulation: bool,
+        rules: StoreRules,
     ) -> None:
         self._database = database
         self._curriculum = curriculum
         self._keys = keys
-        self._consent_default = consent_default
-        self._simulation = simulation
+        self._rules = rules
         self._cache = histories.HistoryCache()
         self._active: dict[str, ModelVersion] = {}
 
@@ -77,8 +89,7 @@ class Store:
         url: str,
         curriculum: Curriculum,
         keys: Pseudonymizer,
-        consent_default: Consent = "opt_out",
-        simulation: bool = False,
+        rules: StoreRules | None = None,
     ) -> Self:
         """Open the store at a SQLAlchemy ``url``, made or migrated if need be.
 
@@ -87,8 +98,8 @@ class Store:
         """
         database = Database(url)
         with database.prepare() as connection:
-            identity.identify(connection, curriculum, keys, simulation)
-        return cls(database, curriculum, keys, consent_default, simulation)
+            identity.identify(connection, curriculum, keys, (rules or StoreRules()).simulation)
+        return cls(database, curriculum, keys, rules or StoreRules())
 
     def close(self) -> None:
         """Close all connections."""
@@ -112,7 +123,7 @@ class Store:
     def import_interactions(
         self,
         rows: Iterable[Interaction],
-        cohort: str = DEFAULT_COHORT,
+        cohort: str | None = None,
         roles: Mapping[str, Role] | None = None,
     ) -> ImportReport:
         """Add all answers that are not there yet, or none of them if one is bad (``DataError``).
@@ -120,13 +131,16 @@ class Store:
         A learner's cohort and role are those of their first answer and never change. ``roles`` by
         LMS id, in place of the keyed hash, are for simulations only (``ConfigError``).
         """
-        if roles is not None and not self._simulation:
+        if roles is not None and not self._rules.simulation:
             raise ConfigError("roles are given in simulations only; a node's follow from its key")
         given = {self.pseudonym(learner): role for learner, role in (roles or {}).items()}
         prepared = imports.prepare(rows, self._curriculum, self._keys)
         with self._database.write() as connection:
             return imports.write(
-                connection, prepared, cohort, lambda one: given.get(one) or self._keys.role(one)
+                connection,
+                prepared,
+                cohort or self._rules.cohort,
+                lambda one: given.get(one) or self._keys.role(one),
             )
 
     def append(self, lms_id: str, interaction: Interaction) -> bool:
@@ -135,15 +149,17 @@ class Store:
 
     def append_activity(self, lms_id: str, activity: Activity) -> bool:
         """Keep an ungraded activity; False if it is there already, or the learner was erased."""
+        pseudonym = self.pseudonym(lms_id)
         with self._database.write() as connection:
-            return activities.write(
-                connection, self.pseudonym(lms_id), activity, self._keys, self._curriculum
-            )
+            if consent.erased_among(connection, [pseudonym]):
+                return False
+            learners.enrol(connection, [pseudonym], self._rules.cohort, self._keys.role)
+            return activities.write(connection, pseudonym, activity, self._keys, self._curriculum)
 
     def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
         """Pseudonyms of those eligible for ``purpose``, in the order of their enrolment."""
         table = tables.learners.c
-        statement = select(table.pseudonym).where(eligible(purpose, self._consent_default))
+        statement = select(table.pseudonym).where(eligible(purpose, self._rules.consent))
         if cohorts is not None:
             statement = statement.where(table.cohort.in_(cohorts))
         with self._database.read() as connection:
@@ -154,7 +170,7 @@ class Store:
 
         Empty for one who is not eligible, for instance since they were asked for.
         """
-        condition = eligible(purpose, self._consent_default)
+        condition = eligible(purpose, self._rules.consent)
         with self._database.read() as connection:
             return histories.load(connection, learners, condition, self._curriculum, self._cache)
 
@@ -224,10 +240,10 @@ class Store:
             return Counts(
                 learners=count(tables.learners),
                 eligible_for_training=count(
-                    tables.learners, eligible("train", self._consent_default)
+                    tables.learners, eligible("train", self._rules.consent)
                 ),
                 eligible_for_evaluation=count(
-                    tables.learners, eligible("evaluate", self._consent_default)
+                    tables.learners, eligible("evaluate", self._rules.consent)
                 ),
                 interactions=count(tables.interactions),
                 activities=count(tables.activities),

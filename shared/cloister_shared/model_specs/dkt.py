@@ -14,7 +14,6 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs.base import ModelSpec, Weights
 
-
 PRACTICE_FEATURES = 15
 """Counts and latest outcomes of earlier answers: five each for the skill, the item and overall."""
 

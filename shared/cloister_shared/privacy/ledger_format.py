@@ -166,6 +166,7 @@ class Chain:
         self.head = head
         self.committed: dict[RoundKey, Entry] = {}
         self.attempts: Counter[RoundKey] = Counter()
+        self.charged_plans: set[tuple[str, str]] = set()
         self._latest: dict[tuple[RoundKey, int], Entry] = {}
         self._micro: dict[Group, int | None] = {}
         self._steps: dict[Group, Counter[ModelEvent]] = defaultdict(Counter)
@@ -218,6 +219,7 @@ class Chain:
 
     def _add(self, entry: Entry) -> None:
         self.attempts[entry.charge.round_key] += 1
+        self.charged_plans.add((entry.charge.run, entry.charge.plan))
         for cohort in entry.charge.cohorts:
             group = (entry.charge.role, cohort)
             before = self._micro.get(group, 0)

@@ -20,7 +20,7 @@ def run_on_ray(server_app: ServerApp, client_app: ClientApp, nodes: int) -> None
     Flower numbers the nodes by ``partition-id``. Raises ``ConfigError`` without Ray.
     """
     if importlib.util.find_spec("ray") is None:
-        raise ConfigError("the ray backend is not installed; run: pip install 'cloister[ray]'")
+        raise ConfigError("the ray backend is not installed; run: pip install '.[ray]'")
     # Imported late: Flower's simulation module imports Ray.
     from flwr.simulation import run_simulation  # noqa: PLC0415
 

@@ -45,7 +45,7 @@ def fill(ledger: Ledger, make_charge: MakeCharge, price: int, leave: int) -> int
 def test_a_new_ledger_has_spent_nothing(ledger: Ledger, budget: Budget) -> None:
     assert ledger.spent() == {}
     assert ledger.remaining("train", "2024") == budget.limit
-    assert not ledger.has_charges("autumn")
+    assert not ledger.has_charges("autumn", "p" * 64)
     assert verify_ledger(ledger.export()) == {}
 
 
@@ -60,8 +60,9 @@ def test_the_charge_stands_from_the_reservation_on(
     ledger.commit(reservation, b"delta")
     assert micro(ledger) == charged
     assert ledger.remaining("train", "2025") == budget.limit - price
-    assert ledger.has_charges("autumn")
-    assert not ledger.has_charges("spring")
+    assert ledger.has_charges("autumn", "p" * 64)
+    assert not ledger.has_charges("spring", "p" * 64)
+    assert not ledger.has_charges("autumn", "another plan")
 
 
 def test_a_committed_round_is_answered_with_identical_bytes_and_costs_nothing(

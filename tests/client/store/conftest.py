@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from cloister_client.histories import Interaction
-from cloister_client.store import Pseudonymizer, Store
+from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_shared.curriculum import Curriculum
 
 POSTGRESQL = "CLOISTER_TEST_POSTGRESQL"
@@ -40,12 +40,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def open_store(url: str, curriculum: Curriculum, keys: Pseudonymizer) -> Iterator[OpenStore]:
-    """Open the database (again); options are those of ``Store.open``."""
+    """Open the database (again); options are rules, or other than usual url, curriculum or keys."""
     opened = []
 
     def open_one(**options: object) -> Store:
-        given = {"url": url, "curriculum": curriculum, "keys": keys, **options}
-        opened.append(Store.open(**given))  # type: ignore[arg-type]
+        usual = {"url": url, "curriculum": curriculum, "keys": keys}
+        given = {name: options.pop(name, one) for name, one in usual.items()}
+        opened.append(Store.open(**given, rules=StoreRules(**options)))  # type: ignore[arg-type]
         return opened[-1]
 
     yield open_one

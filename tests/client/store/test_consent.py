@@ -57,7 +57,7 @@ def test_an_opt_out_waits_for_a_learner_who_is_not_there_yet(
 def test_where_consent_is_asked_for_silence_is_a_no(
     open_store: OpenStore, answers: Answers, purpose: ConsentPurpose
 ) -> None:
-    store = open_store(consent_default="opt_in", simulation=True)
+    store = open_store(consent="opt_in", simulation=True)
     role = "evaluation" if purpose == "evaluate" else "train"
     store.import_interactions([*answers("ada"), *answers("ben")], roles={"ada": role, "ben": role})
     assert store.learners(purpose) == []
@@ -103,3 +103,13 @@ def test_counts_tell_who_may_be_trained_on(filled: Store) -> None:
     counts = filled.counts()
     assert counts.learners == 2
     assert (counts.eligible_for_training, counts.eligible_for_evaluation) == (1, 0)
+
+
+def test_learners_who_come_by_themselves_join_the_current_term(
+    open_store: OpenStore, answers: Answers
+) -> None:
+    store = open_store(cohort="2025")
+    store.append("ada", answers("ada")[0])
+    store.append_activity("ben", Activity("watched", 5.0, "k"))
+    assert len(store.learners("serve", ["2025"])) == 2
+    assert store.learners("serve", ["all"]) == []
