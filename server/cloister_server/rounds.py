@@ -17,7 +17,7 @@ from cloister_server.flower import Exchange, Reply
 from cloister_server.validation import RejectedError, accept
 from cloister_shared.errors import MessageError, RunError
 from cloister_shared.messages import Receipt, Release, TrainRequest, join, pack, unpack
-from cloister_shared.model_specs import Weights
+from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import Plan
 
 Observer = Callable[[RoundRecord, Mapping[str, Weights]], None]
@@ -52,6 +52,8 @@ class Coordinator:
         Resumes from the checkpoint if there is one. Raises ``RunError`` if fewer than the plan's
         quorum of valid contributions arrive within the deadline; the checkpoint stays.
         """
+        for model in self.plan.models:
+            check_weights(self.initial_weights[model.spec.kind], model.spec)
         self.directory.mkdir(parents=True, exist_ok=True)
         state = load_checkpoint(self.checkpoint_path, self.plan)
         state = state or RunState(self.plan, dict(self.initial_weights))
@@ -133,23 +135,22 @@ class Coordinator:
         write_durably(self.directory / f"{self.plan.run}.release", release)
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
         replies = exchange.release(dict.fromkeys(nodes, release), self.plan.deadline_s)
-        stored = sum(_is_receipt(reply) for reply in replies)
+        stored = sum(self._is_receipt(reply, state.round) for reply in replies)
         if stored < self.plan.quorum:
             raise RunError(
                 f"{self.plan.quorum} nodes must store the finished models, {stored} did; "
                 "run again to hand them out"
             )
 
+    def _is_receipt(self, reply: Reply, number: int) -> bool:
+        try:
+            receipt, _ = unpack(reply.body or b"", Receipt)
+        except MessageError:
+            return False
+        return (receipt.plan, receipt.round) == (self.plan.digest, number)
+
 
 def _reason(error: MessageError) -> str:
     """The error on one short line: it may quote what a node sent."""
     text = str(error)[:_REASON_LENGTH]
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _is_receipt(reply: Reply) -> bool:
-    try:
-        unpack(reply.body or b"", Receipt)
-    except MessageError:
-        return False
-    return True
