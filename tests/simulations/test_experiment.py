@@ -59,7 +59,8 @@ def test_every_arm_and_baseline_is_there(result: SimulationResult) -> None:
     for arm in result.arms:
         assert 0 < (arm.final["dkt"].all["auc"] or 0) < 1
         assert arm.final["dkt"].by_institution.keys() == {"north", "south"}
-    assert result.baselines["dkt"].keys() == {"majority", "best_lr_skills", "best_lr"}
+    known = {"initial_weights", "majority", "best_lr_skills", "best_lr"}
+    assert result.baselines["dkt"].keys() == known
     assert result.baselines["dkt"]["majority"].all["auc"] == 0.5
 
 
