@@ -61,13 +61,14 @@ def import_file(
     """Add the answers in a file; the same file again changes nothing, a bad one adds nothing."""
     tally = Tally()
     answers = read(file, format, _column_map(column), tally)
+    console = Console(stderr=True)
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description} {task.completed:,.0f} answers"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=as_json,
+        disable=as_json or not console.is_terminal,
     )
     home = NodeHome.open(folder)
     term = home.config.cohorts[-1] if cohort is None else cohort
