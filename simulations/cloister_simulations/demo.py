@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from cloister_client.personalization.results import LearnerMastery, Suggestions
 from cloister_shared.errors import ConfigError, ServiceError
 from cloister_simulations.arms import NODES_DIRECTORY
 from cloister_simulations.config import SimulationConfig
+from cloister_simulations.dataset import LearnerRecord
 from cloister_simulations.experiment import run_simulation
 from cloister_simulations.population import populate
 from cloister_simulations.progress import progress_bars
@@ -58,8 +59,7 @@ def run_demo(config: SimulationConfig, directory: Path, console: Console) -> Non
         result = run_simulation(config, directory, bars, "cloister demo")
     write_report(result, directory / "report.html")
     learners = {
-        name: max(records, key=lambda one: len(one.history)).key
-        for name, records in populate(config).institutions.items()
+        name: _typical(records).key for name, records in populate(config).institutions.items()
     }
     with ExitStack() as running:
         services = {
@@ -70,6 +70,11 @@ def run_demo(config: SimulationConfig, directory: Path, console: Console) -> Non
             _show(console, name, service, learners[name])
     print_summary(result, console)
     console.print(f"services stopped; report: {directory / 'report.html'}", highlight=False)
+
+
+def _typical(records: Sequence[LearnerRecord]) -> LearnerRecord:
+    """The learner with the median number of answers."""
+    return sorted(records, key=lambda one: len(one.history))[len(records) // 2]
 
 
 @contextmanager
