@@ -13,6 +13,9 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
+_ZEROS = memoryview(bytes(1 << 16))
+"""What is encrypted: the stream itself comes out. So little at a time stays in the cache."""
+
 _BITS = 52
 """Of a double's 53, so that half a step below 1 is still a number of its own."""
 
@@ -36,7 +39,12 @@ class _ChaCha20Stream:
         self._encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
 
     def read(self, count: int) -> bytes:
-        return self._encryptor.update(bytes(count))
+        stream = bytearray(count)
+        target = memoryview(stream)
+        for start in range(0, count, len(_ZEROS)):
+            part = target[start : start + len(_ZEROS)]
+            self._encryptor.update_into(_ZEROS[: len(part)], part)
+        return bytes(stream)
 
 
 class SystemNoise:
@@ -81,11 +89,20 @@ def bernoulli(source: NoiseSource, probability: float, count: int) -> NDArray[np
 
 
 def gaussian(source: NoiseSource, count: int) -> NDArray[np.float64]:
-    """``count`` standard normal doubles by the Box-Muller transform (1958)."""
+    """``count`` standard normal doubles by the Box-Muller transform (1958).
+
+    Cosine and sine of an angle both come from the tangent t of its half, which is one function to
+    evaluate instead of two: cos = (1 - t²)/(1 + t²), sin = 2t/(1 + t²).
+    """
     pairs = (count + 1) // 2
     radius = np.sqrt(-2 * np.log(uniform(source, pairs)))
-    angle = 2 * np.pi * uniform(source, pairs)
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+    tangent = np.tan(np.pi * uniform(source, pairs))
+    square = tangent * tangent
+    scale = radius / (1 + square)
+    normals = np.empty(2 * pairs)
+    np.multiply(scale, 1 - square, out=normals[:pairs])
+    np.multiply(scale, 2 * tangent, out=normals[pairs:])
+    return normals[:count]
 
 
 def choice(source: NoiseSource, below: int, count: int) -> NDArray[np.int64]:
