@@ -8,6 +8,7 @@ from flwr.app import Context
 from cloister_client.flower import make_client_app
 from cloister_client.home import NodeHome
 from cloister_client.node import Node
+from cloister_client.training.process import tune_process
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
 
@@ -45,6 +46,7 @@ def node_from_home(home: NodeHome) -> Node:
 
 @lru_cache(maxsize=8)
 def _opened(path: Path) -> Node:
+    tune_process()
     return node_from_home(NodeHome.open(path))
 
 

@@ -102,10 +102,15 @@ class ModelConfig(Frozen):
 
 
 class SimulationPrivacy(Frozen):
-    """The nodes' budget; ``keyed`` noise can be reproduced and carries no guarantee."""
+    """The nodes' budget; ``keyed`` noise can be reproduced and carries no guarantee.
+
+    A crash between a charge and its reply is never refunded: calibration leaves ``spare_rounds``
+    rounds for such, without which one crash would leave a node unable to pay for the last round.
+    """
 
     budget: Budget
     noise: Literal["system", "keyed"] = "system"
+    spare_rounds: int = Field(default=1, ge=0)
 
 
 class SimulationConfig(Frozen):

@@ -8,12 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-import torch
 from pydantic import JsonValue
 
 from cloister_client.models import Scores
 from cloister_client.node import Node
-from cloister_client.training.allocator import keep_freed_memory
+from cloister_client.training.process import tune_process
 from cloister_server.checkpoint import write_durably
 from cloister_shared import __version__
 from cloister_shared.canonical import digest
@@ -52,9 +51,7 @@ def run_simulation(
     began = perf_counter()
     check_budget(config)
     claim_directory(directory, config)
-    # A second thread slows products this small down.
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_process()
     population = populate(config)
     runner = ArmRunner(
         config, population, _initial_weights(config, population, reporter), directory, reporter

@@ -92,6 +92,7 @@ def _mechanism(config: SimulationConfig, model: ModelConfig, *, private: bool) -
 def _noise(config: SimulationConfig, model: ModelConfig, training: Training) -> float:
     if training.noise_multiplier is not None:
         return training.noise_multiplier
+    rounds = training.rounds + config.privacy.spare_rounds
     return config.privacy.budget.calibrate(
-        training.sampling_rate, training.local.steps, training.rounds, model.budget_share
+        training.sampling_rate, training.local.steps, rounds, model.budget_share
     )

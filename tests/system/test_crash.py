@@ -23,10 +23,12 @@ NODES = ("north", "south")
 KILLS = 6
 
 
-def settings(rounds: int, noise_multiplier: float | None) -> SimulationConfig:
-    """Secret noise at nodes on disk; None spends the whole budget."""
+def settings(
+    rounds: int, noise_multiplier: float | None, spare_rounds: int = 1
+) -> SimulationConfig:
+    """Secret noise at nodes on disk; None spends the whole budget, but for the spare rounds."""
     sections = document(storage="disk")
-    sections["privacy"]["noise"] = "system"
+    sections["privacy"].update(noise="system", spare_rounds=spare_rounds)
     sections["models"][0]["private"].update(rounds=rounds, noise_multiplier=noise_multiplier)
     return config(**sections)
 
@@ -87,7 +89,7 @@ def test_a_reply_that_was_committed_and_not_received_is_sent_again_and_counted_o
 def test_a_node_killed_while_reading_pays_twice_and_sits_out_what_it_cannot_pay(
     tmp_path: Path,
 ) -> None:
-    chosen = settings(rounds=5, noise_multiplier=None)
+    chosen = settings(rounds=5, noise_multiplier=None, spare_rounds=0)
     die(chosen, tmp_path, Death("north", 2, "reading"))
     assert entries(ledgers(tmp_path)["north"], "COMMIT")[2] == 0
     train(chosen, tmp_path)
@@ -103,6 +105,15 @@ def test_a_node_killed_while_reading_pays_twice_and_sits_out_what_it_cannot_pay(
     )
     for export in (north, south):
         verify_ledger(export)
+
+
+def test_the_spare_round_pays_for_one_crash(tmp_path: Path) -> None:
+    chosen = settings(rounds=3, noise_multiplier=None)
+    die(chosen, tmp_path, Death("north", 2, "reading"))
+    train(chosen, tmp_path)
+    assert entries(ledgers(tmp_path)["north"], "RESERVE") == {1: 1, 2: 2, 3: 1}
+    records = read_checkpoint(checkpoint(tmp_path)).records
+    assert [record.participants for record in records] == [NODES] * 3
 
 
 def test_killed_again_and_again_a_run_finishes_and_pays_for_all_that_was_received(

@@ -27,7 +27,7 @@ class NoiseSource(Protocol):
     def has_guarantee(self) -> bool:
         """False for anything that can be reproduced."""
 
-    def random_bytes(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes | bytearray:
         """``count`` fresh bytes, never given out before."""
 
 
@@ -38,13 +38,13 @@ class _ChaCha20Stream:
         # The 16 bytes are the block counter and the nonce; each key is used for one stream.
         self._encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int) -> bytearray:
         stream = bytearray(count)
         target = memoryview(stream)
         for start in range(0, count, len(_ZEROS)):
             part = target[start : start + len(_ZEROS)]
             self._encryptor.update_into(_ZEROS[: len(part)], part)
-        return bytes(stream)
+        return stream
 
 
 class SystemNoise:
@@ -55,7 +55,7 @@ class SystemNoise:
 
     has_guarantee = True
 
-    def random_bytes(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes | bytearray:
         """``count`` bytes of a stream whose key was drawn for this call."""
         return _ChaCha20Stream(os.urandom(32)).read(count)
 
@@ -72,7 +72,7 @@ class KeyedNoise:
         text = "\x1f".join([key.hex() if isinstance(key, bytes) else str(key), *map(str, labels)])
         self._stream = _ChaCha20Stream(hashlib.sha256(text.encode()).digest())
 
-    def random_bytes(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes | bytearray:
         """The next ``count`` bytes of this key's stream."""
         return self._stream.read(count)
 

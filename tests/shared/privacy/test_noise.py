@@ -141,7 +141,7 @@ def test_a_forked_process_never_draws_the_same_noise() -> None:
 
 def test_a_copied_system_source_never_repeats_itself() -> None:
     source = SystemNoise()
-    assert len({source.random_bytes(16) for _ in range(100)}) == 100
+    assert len({bytes(source.random_bytes(16)) for _ in range(100)}) == 100
 
 
 def test_only_the_systems_noise_has_a_guarantee() -> None:
