@@ -29,8 +29,6 @@ class PublicData(Frozen):
     """A public data set from the data directory, by the name of its reader."""
 
     source: Literal["assistments2009", "assistments2015", "assistments2017"]
-    known_institution_only: bool = False
-    """Drop learners whose institution is not known."""
 
 
 class TableData(Frozen):

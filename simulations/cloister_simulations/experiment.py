@@ -34,7 +34,7 @@ from cloister_simulations.result import (
     Spend,
 )
 
-SETTINGS = "settings.json"
+SETTINGS, DATA = "settings.json", "data.sha256"
 """What a simulation's directory was made for."""
 LIBRARIES = ("torch", "opacus", "flwr", "numpy", "dp-accounting", "scikit-learn")
 
@@ -53,6 +53,7 @@ def run_simulation(
     claim_directory(directory, config)
     tune_process()
     population = populate(config)
+    claim_data(directory, population)
     runner = ArmRunner(
         config, population, _initial_weights(config, population, reporter), directory, reporter
     )
@@ -86,18 +87,27 @@ def claim_directory(directory: Path, config: SimulationConfig) -> None:
     A plan says nothing about data, seed or evaluation: without the note, a checkpoint would be
     taken for the result of settings that it never saw. Arms and baselines may be added.
     """
-    note = directory / SETTINGS
-    settings = config.model_dump_json(exclude={"arms", "baselines"}, indent=1).encode()
+    settings = config.model_dump_json(exclude={"arms", "baselines"}, indent=1)
+    _claim(directory, SETTINGS, settings, "settings (or of another version)")
+
+
+def claim_data(directory: Path, population: Population) -> None:
+    """Note the data as well; ``ConfigError`` if the directory was made for other data."""
+    _claim(directory, DATA, population.digest(), "data")
+
+
+def _claim(directory: Path, name: str, content: str, what: str) -> None:
+    note = directory / name
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not note.exists():
-            write_durably(note, settings)
-        kept = note.read_bytes()
+            write_durably(note, content.encode())
+        kept = note.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"cannot keep work in {directory}: {error.strerror}") from error
-    if kept != settings:
+    if kept != content:
         raise ConfigError(
-            f"{directory} holds a simulation with other settings; give this one another name or "
+            f"{directory} holds a simulation with other {what}; give this one another name or "
             "another --work, or remove that folder"
         )
 

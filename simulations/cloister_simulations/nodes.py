@@ -19,7 +19,7 @@ from cloister_client.ledger import Ledger, MemoryLedger
 from cloister_client.node import Node, NoiseFactory, system_noise
 from cloister_server.checkpoint import RoundRecord
 from cloister_shared.curriculum import Curriculum
-from cloister_shared.errors import ConfigError
+from cloister_shared.errors import ConfigError, LedgerError
 from cloister_shared.frozen import describe
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.plan import Plan
@@ -152,7 +152,19 @@ class DiskNodes:
         return NodeHome.open(self.directory / name)
 
     def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
-        """Nothing to do: ledgers on disk kept their charges."""
+        """Check that the ledgers on disk kept the charges of all replies that were received.
+
+        Raises ``LedgerError`` where one did not: its home was removed or replaced.
+        """
+        for name in self.names:
+            received = {record.round for record in records if name in record.participants}
+            missing = received - self.node(name).ledger.rounds_released(plan.run)
+            if missing:
+                raise LedgerError(
+                    f"node {name} gave {len(received)} contributions to run {plan.run}, its ledger "
+                    f"knows nothing of {len(missing)} of them: its home was replaced; remove "
+                    f"{self.directory.parent} to begin anew"
+                )
 
     def __getstate__(self) -> dict[str, object]:
         """Open files do not travel to other processes."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from cloister_shared.curriculum import Curriculum
-from cloister_shared.errors import ConfigError
+from cloister_shared.errors import BudgetExceededError, ConfigError
 from cloister_shared.frozen import describe
 from cloister_shared.model_specs import SPECS, ModelSpec
 from cloister_shared.plan import ModelPlan, Plan
@@ -48,23 +48,18 @@ def make_spec(model: ModelConfig, curriculum: Curriculum) -> ModelSpec:
 
 
 def check_budget(config: SimulationConfig) -> None:
-    """Raise ``BudgetExceededError`` if the private arms do not fit the budget; reads no data."""
+    """Raise ``BudgetExceededError`` unless every model fits its share; reads no data."""
     if PRIVATE_ARMS.isdisjoint(config.arms):
         return
-    mechanisms = [
-        (_mechanism(config, model, private=True), model.private) for model in config.models
-    ]
-    longest = max(training.rounds for _, training in mechanisms)
-    rounds = [
-        [
-            mechanism.event(training.local.steps)
-            for mechanism, training in mechanisms
-            if training.rounds >= number
-        ]
-        for number in range(1, longest + 1)
-    ]
     budget = config.privacy.budget
-    budget.require(rounds, budget.limit)
+    for model in config.models:
+        event = _mechanism(config, model, private=True).event(model.private.local.steps)
+        allowance = math.floor(budget.limit * model.budget_share)
+        try:
+            budget.require([[event]] * model.private.rounds, allowance)
+        except BudgetExceededError as error:
+            sentence = f"model {model.kind}, {model.budget_share:g} of the budget: {error}"
+            raise BudgetExceededError(sentence, error.requested, error.remaining) from error
 
 
 def _model_plan(

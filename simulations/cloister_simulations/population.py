@@ -1,10 +1,12 @@
 """Who lives where: the institutions of a simulation, and who trains and who evaluates."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cloister_client.config import declared_size_for
 from cloister_client.histories import MemoryHistorySource
+from cloister_shared.canonical import canonical_json
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import DataError
 from cloister_shared.privacy.ledger_format import Role
@@ -48,6 +50,16 @@ class Population:
         """The train-role learners of the named institutions as one source in memory."""
         return MemoryHistorySource({one.key: one.history for one in self.train(*names)})
 
+    def digest(self) -> str:
+        """SHA-256 over who lives where, in which role, and what they answered."""
+        digest = hashlib.sha256(self.curriculum.digest.encode())
+        for name, records in self.institutions.items():
+            for one in records:
+                digest.update(canonical_json([name, one.key, self.roles[one.key]]))
+                for array in (one.history.items, one.history.skills, one.history.correct):
+                    digest.update(array.tobytes())
+        return digest.hexdigest()
+
     def evaluator(self) -> Evaluator:
         """All evaluation learners, by institution."""
         pairs = [(one.history, name) for name in self.institutions for one in self.evaluation(name)]
@@ -67,6 +79,10 @@ def populate(config: SimulationConfig) -> Population:
     dataset = read_data(config.data, config.seed)
     institutions = partition(dataset, config.partition)
     population = Population(dataset.curriculum, institutions, _roles(config, institutions))
+    if "evaluation" not in population.roles.values():
+        raise DataError(
+            f"no learner of {dataset.name!r} evaluates: mend evaluation's fold or share"
+        )
     for name in institutions:
         if not population.train(name) or not population.evaluation(name):
             raise DataError(
@@ -82,11 +98,7 @@ def read_data(data: DataConfig, seed: int) -> Dataset:
         return generate(data.generator, seed)
     if isinstance(data, TableData):
         return READERS["tidy_csv"](data.directory)
-    dataset = READERS[data.source](data_directory() / data.source)
-    if data.known_institution_only:
-        known = tuple(one for one in dataset.learners if one.institution is not None)
-        return Dataset(dataset.name, dataset.curriculum, known)
-    return dataset
+    return READERS[data.source](data_directory() / data.source)
 
 
 def _roles(

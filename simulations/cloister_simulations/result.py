@@ -123,6 +123,8 @@ class SimulationResult(Frozen):
     def _check(self) -> "SimulationResult":
         if self.guarantee.kind == "learner_level_dp":
             limit = self.guarantee.epsilon_limit or 0.0
+            if not self.nodes or not all(node.spend for node in self.nodes):
+                raise ValueError("a guarantee is claimed, but no node's spend is known")
             over = [
                 node.name
                 for node in self.nodes

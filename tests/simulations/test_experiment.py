@@ -100,6 +100,23 @@ def test_another_seed_gives_another_result(
     assert other.arms[0].final != result.arms[0].final
 
 
+def test_a_directory_belongs_to_the_data_that_it_was_made_for(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    table = tmp_path / "table"
+    table.mkdir()
+    rows = [f"{who},p{who % 3},{who % 2},s,{('east', 'west')[who % 2]}" for who in range(60)]
+    (table / "interactions.csv").write_text("\n".join(["who,item,ok,skill,school", *rows]))
+    columns = '{"learner": "who", "item": "item", "correct": "ok", "skill": "skill", '
+    (table / "columns.json").write_text(columns + '"institution": "school"}')
+    config = make_config(data={"source": "table", "directory": str(table)}, arms=["pooled"])
+    run(config, tmp_path / "work")
+    with (table / "interactions.csv").open("a") as file:
+        file.write("\n61,p1,1,s,east\n")
+    with pytest.raises(ConfigError, match="holds a simulation with other data"):
+        run(config, tmp_path / "work")
+
+
 def test_a_directory_belongs_to_the_settings_that_it_was_made_for(
     result: SimulationResult, config: SimulationConfig, directory: Path
 ) -> None:

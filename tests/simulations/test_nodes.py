@@ -9,7 +9,7 @@ from flwr.app import Context, RecordDict
 
 from cloister_client.home import NodeHome
 from cloister_server.checkpoint import RoundRecord
-from cloister_shared.errors import ConfigError
+from cloister_shared.errors import ConfigError, LedgerError
 from cloister_shared.plan import Plan
 from cloister_shared.privacy import verify_ledger
 from cloister_shared.privacy.ledger_format import SpendByGroup
@@ -105,7 +105,7 @@ def test_keyed_noise_is_one_stream_for_each_node_run_round_and_model(plan: Plan)
         keyed_noise(1, "north", plan, 2, "dkt"),
         keyed_noise(1, "north", plan, 1, "recommender"),
     ]
-    drawn = [stream.random_bytes(16) for stream in streams]
+    drawn = [bytes(stream.random_bytes(16)) for stream in streams]
     assert len(set(drawn)) == len(drawn)
     assert keyed_noise(1, "north", plan, 1, "dkt").random_bytes(16) == drawn[0]
 
@@ -156,6 +156,14 @@ def test_restored_ledgers_are_charged_for_every_round_of_every_node(
     for spend in spent(memory_nodes).values():
         (one,) = spend["train", "all"].events
         assert one.event == twice, "south's second reply was rejected; its data had been read"
+
+
+def test_a_home_that_knows_nothing_of_the_rounds_it_contributed_to_stops_the_run(
+    disk_nodes: DiskNodes, plan: Plan
+) -> None:
+    disk_nodes.restore(plan, [])
+    with pytest.raises(LedgerError, match="node north gave 1 contributions .* was replaced"):
+        disk_nodes.restore(plan, records(("north",)))
 
 
 def test_copies_of_nodes_on_disk_carry_no_open_file_and_share_what_a_process_opened(

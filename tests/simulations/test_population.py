@@ -71,7 +71,7 @@ def test_training_sees_no_evaluation_learner_and_evaluation_sees_all(
 def test_an_institution_without_evaluation_learners_is_refused(make_config: MakeConfig) -> None:
     with pytest.raises(DataError, match="institution school-1 has 1 train and 0 evaluation"):
         populate(make_config(data=schools(100, 1)))
-    with pytest.raises(DataError, match="0 evaluation learners; both must be at least 1"):
+    with pytest.raises(DataError, match="no learner of 'synthetic' evaluates"):
         populate(make_config(evaluation={"fold": 1}))
 
 
@@ -83,7 +83,9 @@ def test_published_folds_and_schools_of_a_public_data_set_are_used(
     except DataError as error:
         pytest.skip(str(error))
     config = make_config(
-        data={"source": "assistments2017", "known_institution_only": True}, evaluation={"fold": 5}
+        data={"source": "assistments2017"},
+        partition={"by": "institution", "without_institution": "drop"},
+        evaluation={"fold": 5},
     )
     population = populate(config)
     assert list(population.institutions) == [f"school-{number}" for number in range(1, 5)]

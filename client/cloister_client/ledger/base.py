@@ -114,6 +114,11 @@ class Ledger(ABC):
         with self._transaction():
             return (run, plan) in self._caught_up().charged_plans
 
+    def rounds_released(self, run: str) -> set[int]:
+        """The rounds of ``run`` whose contribution was committed."""
+        with self._transaction():
+            return {key[1] for key in self._caught_up().committed if key[0] == run}
+
     def export(self) -> LedgerExport:
         """Everything an auditor needs to recompute the spend."""
         with self._transaction():

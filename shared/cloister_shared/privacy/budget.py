@@ -67,7 +67,8 @@ class Budget(Frozen):
         requested = int(needed) if finite else INFINITE
         raise BudgetExceededError(
             f"the plan's {len(prices)} rounds need {requested if finite else 'infinitely many'} "
-            f"micro-RDP at order {self.order:g}; {remaining} remain of {self.limit}, "
+            f"micro-RDP at order {self.order:g}; {remaining} remain of {self.limit} "
+            f"(ε = {self.epsilon:g} at δ = {self.delta:g}), "
             f"{requested - remaining if finite else 'infinitely many'} are missing; "
             f"at most {fit} rounds would fit",
             requested=requested,

@@ -37,10 +37,16 @@ def _learner_level(result: SimulationResult) -> Promise:
             f"e^ε{factor}, except with a probability of about δ.",
             f"The unit is one learner's whole history. {_most_spent(result)}",
             _sentence(guarantee.reason),
-            "It covers the arms marked learner-level DP and nothing else here. What was "
+            f"It covers the federated arm and nothing else here{_further(result)}. What was "
             "learned by trying settings on the same data is not included in ε.",
         ),
     )
+
+
+def _further(result: SimulationResult) -> str:
+    """What other arms with noise spend: they are further experiments on the same learners."""
+    others = [arm.name for arm in result.arms if arm.private and arm.name != "federated"]
+    return f": {', '.join(others)} spent a budget of its own, which adds to it" if others else ""
 
 
 def _none(result: SimulationResult) -> Promise:

@@ -59,4 +59,6 @@ def privacy_of(arm: Arm, guarantee: Guarantee) -> str:
     """What an arm's training promises learners, in a word or two."""
     if not arm.private:
         return NOT_PRIVATE
-    return "noise only" if guarantee.kind == "none" else "learner-level DP"
+    if guarantee.kind == "none":
+        return "noise only"
+    return "learner-level DP" if arm.name == "federated" else "DP, a budget of its own"

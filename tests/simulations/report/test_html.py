@@ -108,8 +108,9 @@ def test_names_are_shown_as_they_are(make_result, result):
 def test_a_result_with_next_to_nothing_in_it_has_a_page(make_result):
     final = {"dkt": Figures(all={"auc": float("nan")})}
     arms = [{"name": "pooled", "private": False, "final": final, "seconds": 0}]
+    guarantee = {"kind": "none", "reason": "no federated arm with noise was run"}
     for fields in ({"arms": arms}, {"arms": []}):
-        page = render_report(make_result(nodes=[], baselines={}, **fields))
+        page = render_report(make_result(nodes=[], baselines={}, guarantee=guarantee, **fields))
         assert "Cloister simulation" in page
 
 

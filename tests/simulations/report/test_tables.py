@@ -1,6 +1,8 @@
 import pytest
+from pydantic import ValidationError
 
 from cloister_simulations.report import comparison, tables, wording
+from cloister_simulations.report.promise import promise
 from cloister_simulations.result import Arm, Figures, NodeResult, RoundResult
 
 
@@ -66,7 +68,7 @@ def test_of_many_institutions_the_largest_are_shown_and_the_caption_says_so(make
         NodeResult(name=f"n{size}", declared_size=size, learners_train=1, learners_evaluation=0)
         for size in range(1, 1001)
     )
-    result = make_result(nodes=nodes)
+    result = make_result(nodes=nodes, guarantee={"kind": "none", "reason": "no noise"})
     assert comparison.shown_institutions(result) == [f"n{size}" for size in range(981, 1001)]
     assert "the 20 largest of 1,000" in tables.institutions_table(result, "dkt").caption
 
@@ -101,3 +103,20 @@ def test_durations_are_in_seconds_and_minutes(value, expected):
 def test_rejected_contributions_are_listed_with_their_reason(result):
     rows = tables.rejections_table(result).rows
     assert ("federated", "17", "Dogwood school", "not_finite") in rows
+
+
+UNCHARGED = NodeResult(name="a", declared_size=50, learners_train=40, learners_evaluation=8)
+
+
+@pytest.mark.parametrize("nodes", [(), (UNCHARGED,)], ids=["no nodes", "no spend"])
+def test_no_guarantee_is_claimed_without_a_known_spend(make_result, nodes):
+    with pytest.raises(ValidationError, match="no node's spend is known"):
+        make_result(nodes=nodes)
+
+
+def test_a_second_private_arm_is_said_to_spend_a_budget_of_its_own(make_result):
+    arms = (arm("federated", True, auc=0.7), arm("pooled_private", True, auc=0.7))
+    result = make_result(arms=arms)
+    rows = tables.summary_table(result, "dkt").rows
+    assert [row[1] for row in rows[:2]] == ["learner-level DP", "DP, a budget of its own"]
+    assert "pooled_private spent a budget of its own" in " ".join(promise(result).sentences)
