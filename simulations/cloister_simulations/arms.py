@@ -17,7 +17,7 @@ from cloister_simulations.config import PRIVATE_ARMS, ArmName, SimulationConfig
 from cloister_simulations.evaluation import Evaluator
 from cloister_simulations.interruption import interruptible_between_rounds
 from cloister_simulations.nodes import DiskNodes, MemoryNodes, SimulatedNodes, make_homes
-from cloister_simulations.plans import make_plan
+from cloister_simulations.plans import make_plan, make_spec
 from cloister_simulations.population import Population
 from cloister_simulations.progress import Reporter
 from cloister_simulations.result import Arm, Figures, Metrics, RoundResult
@@ -111,17 +111,14 @@ class ArmRunner:
             state = self._train(plan, nodes, None)
             for kind, trained in state.weights.items():
                 weights.setdefault(kind, {})[name] = trained
-        final = {
-            model.spec.kind: self.evaluator.own(model.spec, weights[model.spec.kind])
-            for model in plan.models
-        }
-        return (), final
+        specs = [make_spec(model, self.population.curriculum) for model in self.config.models]
+        return (), {spec.kind: self.evaluator.own(spec, weights[spec.kind]) for spec in specs}
 
     def _train(self, plan: Plan, nodes: SimulatedNodes, log: "_MetricLog | None") -> RunState:
         with interruptible_between_rounds() as stop_if_asked:
-            return self._resume(plan, nodes, log, stop_if_asked)
+            return self._run_rounds(plan, nodes, log, stop_if_asked)
 
-    def _resume(
+    def _run_rounds(
         self,
         plan: Plan,
         nodes: SimulatedNodes,
@@ -195,5 +192,7 @@ class _MetricLog:
 
     def read(self) -> dict[int, dict[str, Metrics]]:
         """All figures by round; a round that was done again counts once."""
+        if not self._path.exists():
+            return {}
         lines = map(_Line.model_validate_json, self._path.read_text("utf-8").splitlines())
         return {line.round: line.metrics for line in lines}

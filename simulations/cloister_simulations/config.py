@@ -121,7 +121,9 @@ class SimulationConfig(Frozen):
     evaluation: FoldEvaluation | ShareEvaluation = ShareEvaluation()
     models: tuple[ModelConfig, ...]
     privacy: SimulationPrivacy
-    arms: tuple[ArmName, ...] = ("federated", "federated_non_private", "local_only", "pooled")
+    arms: tuple[ArmName, ...] = Field(
+        default=("federated", "federated_non_private", "local_only", "pooled"), min_length=1
+    )
     baselines: bool = True
     storage: Literal["memory", "disk"] = "memory"
     backend: Literal["in_process", "ray"] = "in_process"

@@ -58,12 +58,15 @@ def run_simulation(
         config, population, _initial_weights(config, population, reporter), directory, reporter
     )
     arms: list[Arm] = []
-    nodes: tuple[NodeResult, ...] = ()
+    nodes = tuple(_node_result(population, name, ()) for name in population.institutions)
     for name in config.arms:
         arm, arm_nodes = runner.run(name)
         arms.append(arm)
         if name == "federated":
-            nodes = tuple(_node_result(population, arm_nodes.node(one)) for one in arm_nodes.names)
+            nodes = tuple(
+                _node_result(population, one, _spend(arm_nodes.node(one)))
+                for one in arm_nodes.names
+            )
     figures = _baselines(config, population, runner, reporter) if config.baselines else {}
     return SimulationResult(
         cloister_version=__version__,
@@ -149,22 +152,26 @@ def _baselines(
     return figures
 
 
-def _node_result(population: Population, node: Node) -> NodeResult:
-    header = node.ledger.header
+def _node_result(population: Population, name: str, spend: tuple[Spend, ...]) -> NodeResult:
     return NodeResult(
-        name=node.name,
-        declared_size=node.declared_size,
-        learners_train=len(population.train(node.name)),
-        learners_evaluation=len(population.evaluation(node.name)),
-        spend=tuple(
-            Spend(
-                role=role,
-                cohort=cohort,
-                epsilon_pld=spend.epsilon(header.budget.delta, "pld"),
-                epsilon_rdp=spend.epsilon(header.budget.delta, "rdp", order=header.order),
-            )
-            for (role, cohort), spend in node.ledger.spent().items()
-        ),
+        name=name,
+        declared_size=population.declared_sizes[name],
+        learners_train=len(population.train(name)),
+        learners_evaluation=len(population.evaluation(name)),
+        spend=spend,
+    )
+
+
+def _spend(node: Node) -> tuple[Spend, ...]:
+    header = node.ledger.header
+    return tuple(
+        Spend(
+            role=role,
+            cohort=cohort,
+            epsilon_pld=spend.epsilon(header.budget.delta, "pld"),
+            epsilon_rdp=spend.epsilon(header.budget.delta, "rdp", order=header.order),
+        )
+        for (role, cohort), spend in node.ledger.spent().items()
     )
 
 

@@ -162,7 +162,7 @@ def test_a_home_that_knows_nothing_of_the_rounds_it_contributed_to_stops_the_run
     disk_nodes: DiskNodes, plan: Plan
 ) -> None:
     disk_nodes.restore(plan, [])
-    with pytest.raises(LedgerError, match="node north gave 1 contributions .* was replaced"):
+    with pytest.raises(LedgerError, match=r"node north gave 1 contributions .* was replaced"):
         disk_nodes.restore(plan, records(("north",)))
 
 

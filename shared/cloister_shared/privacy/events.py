@@ -1,6 +1,6 @@
 """What a mechanism did: the unit that accounting prices and the ledger records.
 
-DESIGN names the seam ``Event``: frozen, with ``noise_multiplier``, ``sampling_rate``, ``steps``.
+``Event`` is the union of all kinds, told apart by ``type``.
 """
 
 from typing import Annotated, Literal
