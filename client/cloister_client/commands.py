@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from cloister_client.budget_report import BudgetReport, report_budget
 from cloister_client.config import NodeConfig
 from cloister_client.home import NodeHome
-from cloister_client.importing import FORMATS, ColumnMap, Tally, read
+from cloister_client.importing import FORMATS, ColumnMap, Tally, assistments_curriculum, read
 from cloister_client.store.consent import CONSENT_PURPOSES
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
@@ -28,6 +29,7 @@ app = typer.Typer(help="One institution's node: records, budget, service.", no_a
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The node's folder.")]
 Learner = Annotated[str, typer.Argument(help="The learner's id in the LMS.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+_NOBODY = "No learner of this id is held here"
 
 
 @app.command()
@@ -39,8 +41,31 @@ def init(
 ) -> None:
     """Make a node: keys, an empty store and an empty privacy ledger."""
     home = NodeHome.create(folder, load_yaml(config, NodeConfig), load_curriculum(curriculum))
-    home.store().close()
     _show("A node was made", {"name": home.config.name, "folder": str(folder)}, as_json)
+
+
+@app.command("curriculum")
+def make_curriculum(
+    file: Annotated[Path, typer.Argument(help="A public export of ASSISTments.")],
+    name: Annotated[str, typer.Option(help="The curriculum's name.")],
+    output: Annotated[Path, typer.Option(help="Where to write it; must not exist.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a curriculum of a PUBLIC data set's items and skills.
+
+    Never of your own learners' answers: a curriculum is public, and would tell which items they
+    met. An institution's comes from the consortium.
+    """
+    if not name:
+        raise ConfigError("--name is empty: give the curriculum a name")
+    made = assistments_curriculum(file, name)
+    try:
+        output.touch(exist_ok=False)
+        made.save(output)
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
+    document = {"file": str(output), "skills": len(made.skills), "items": len(made.items)}
+    _show("A curriculum was made", document, as_json)
 
 
 @app.command("import")
@@ -79,7 +104,8 @@ def import_file(
         )
     with home.store() as store, bar:
         report = store.import_interactions(bar.track(answers, description="Reading"), term)
-    _show("Imported", {**asdict(report), "rows_without_skill": tally.without_skill}, as_json)
+    skipped = {"rows_without_skill": tally.without_skill} if tally.without_skill else {}
+    _show("Imported", {**asdict(report), **skipped}, as_json)
 
 
 @app.command()
@@ -125,17 +151,25 @@ def opt_in(folder: Folder, learner: Learner, as_json: AsJson = False) -> None:
 
 @app.command()
 def erase(folder: Folder, learner: Learner, as_json: AsJson = False) -> None:
-    """Delete a learner's records for good; what was spent on them stays spent."""
+    """Delete a learner's records for good, and take none of this id ever again.
+
+    This cannot be undone: later imports and live answers of the same id are left out. What was
+    spent on the learner stays spent.
+    """
     with NodeHome.open(folder).store() as store:
         held = store.erase(learner)
-    _show("Erased", {"records_were_held": held}, as_json)
+    title = "Erased" if held else f"{_NOBODY}; answers of this id that come later are left out"
+    _show(title, {"records_were_held": held}, as_json)
 
 
 @app.command()
 def serve(
     folder: Folder,
     host: Annotated[str | None, typer.Option(help="Address, in place of the config's.")] = None,
-    port: Annotated[int | None, typer.Option(help="TCP port, in place of the config's.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="TCP port, in place of the config's; 0: a free one."),
+    ] = None,
 ) -> None:
     """Run the personalization service until it is interrupted."""
     from cloister_client.serving.server import serve as run_server  # noqa: PLC0415
@@ -167,9 +201,13 @@ def _column_map(pairs: Sequence[str] | None) -> ColumnMap | None:
     if not pairs:
         return None
     split = [pair.partition("=") for pair in pairs]
+    fields = [field for field, _, _ in split]
     wrong = [field for field, equals, column in split if not (equals and column)]
     if wrong:
         raise ConfigError(f"--column takes FIELD=COLUMN, found {wrong[0]!r}")
+    twice = [field for field in ColumnMap.model_fields if fields.count(field) > 1]
+    if twice:
+        raise ConfigError(f"--column names a column for {twice[0]} twice; say which it is")
     try:
         return ColumnMap.model_validate({field: column for field, _, column in split})
     except ValidationError as error:
@@ -185,7 +223,8 @@ def _record_consent(folder: Path, learner: str, granted: bool, as_json: bool) ->
         "granted": granted,
         "learner_is_known": any(known),
     }
-    _show("Recorded, also for answers still to come", document, as_json)
+    title = "Recorded" if any(known) else f"{_NOBODY}; recorded for answers that come later"
+    _show(title, document, as_json)
 
 
 def _show(title: str, document: Mapping[str, Any], as_json: bool) -> None:
@@ -193,10 +232,12 @@ def _show(title: str, document: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         _print_json(document)
         return
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table("name", Column("value", overflow="fold"), show_header=False)
     for name, value in document.items():
-        table.add_row(name.replace("_", " "), _text(value))
-    Console().print(table)
+        table.add_row(name.replace("_", " "), escape(_text(value)))
+    console = Console()
+    console.print(title, style="italic", soft_wrap=True)
+    console.print(table)
 
 
 def _print_json(document: Mapping[str, Any]) -> None:

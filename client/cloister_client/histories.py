@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cloister_shared.curriculum import Curriculum, Item
+from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import DataError
 from cloister_shared.privacy.ledger_format import Role
 
@@ -20,7 +20,8 @@ class Interaction:
 
     ``skills`` empty means the skills that the curriculum gives the item. ``when`` is in seconds
     since 1970 (UTC), or only a position where the source has no clock; ``key`` tells two answers
-    apart that are otherwise equal, and is the same when the same file is read again.
+    apart that are otherwise equal, and is the same when the same file is read again. ``line`` is
+    where it stands in a file, for errors only.
     """
 
     learner: str
@@ -29,6 +30,7 @@ class Interaction:
     when: float
     key: str
     skills: tuple[str, ...] = ()
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +58,15 @@ class History:
     ) -> "History":
         """Look ids up in the curriculum; an unknown item or skill is a ``DataError``."""
         rows = list(interactions)
+        items = [_item_position(curriculum, row) for row in rows]
         skills = [
-            tuple(dict.fromkeys(row.skills)) or _item_of(curriculum, row.item).skills
-            for row in rows
+            _skill_positions(curriculum, row, item) for row, item in zip(rows, items, strict=True)
         ]
         table = np.full((len(rows), max(map(len, skills), default=1)), -1, dtype=np.int32)
-        for position, names in enumerate(skills):
-            table[position, : len(names)] = [_skill_position(curriculum, name) for name in names]
+        for position, numbers in enumerate(skills):
+            table[position, : len(numbers)] = numbers
         return cls(
-            items=np.array([_item_position(curriculum, row.item) for row in rows], dtype=np.int32),
+            items=np.array(items, dtype=np.int32),
             skills=table,
             correct=np.array([row.correct for row in rows], dtype=np.float32),
             when=np.array([row.when for row in rows], dtype=np.float64),
@@ -109,17 +111,24 @@ class MemoryHistorySource:
         return [self.histories[learner] for learner in learners]
 
 
-def _item_of(curriculum: Curriculum, item: str) -> Item:
-    return curriculum.items[_item_position(curriculum, item)]
+def not_in_curriculum(what: str, curriculum: Curriculum) -> str:
+    """What is said of an unknown item or skill; never its id: it may be a misplaced learner's."""
+    return f"the {what} is not in the curriculum {curriculum.name!r}"
 
 
-def _item_position(curriculum: Curriculum, item: str) -> int:
-    if item not in curriculum.item_index:
-        raise DataError(f"item {item!r} is not in the curriculum {curriculum.name!r}")
-    return curriculum.item_index[item]
+def _item_position(curriculum: Curriculum, answer: Interaction) -> int:
+    if answer.item not in curriculum.item_index:
+        raise DataError(_place(answer) + not_in_curriculum("item", curriculum))
+    return curriculum.item_index[answer.item]
 
 
-def _skill_position(curriculum: Curriculum, skill: str) -> int:
-    if skill not in curriculum.skill_index:
-        raise DataError(f"skill {skill!r} is not in the curriculum {curriculum.name!r}")
-    return curriculum.skill_index[skill]
+def _skill_positions(curriculum: Curriculum, answer: Interaction, item: int) -> list[int]:
+    """The answer's own skills, each once, else those of its item."""
+    skills = dict.fromkeys(answer.skills) or curriculum.items[item].skills
+    if not curriculum.skill_index.keys() >= set(skills):
+        raise DataError(_place(answer) + not_in_curriculum("skill", curriculum))
+    return [curriculum.skill_index[skill] for skill in skills]
+
+
+def _place(answer: Interaction) -> str:
+    return "" if answer.line is None else f"line {answer.line}: "

@@ -2,6 +2,9 @@
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from cloister_client.ledger import SqliteLedger
 from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
 from cloister_shared.curriculum import Curriculum, load_curriculum
-from cloister_shared.errors import ConfigError, LedgerError
+from cloister_shared.errors import ConfigError
 from cloister_shared.yaml_config import load_yaml
 
 CONFIG, CURRICULUM, KEYS = "node.yaml", "curriculum.json", "keys"
@@ -31,19 +34,16 @@ class NodeHome:
 
     @classmethod
     def create(cls, path: Path, config: NodeConfig, curriculum: Curriculum) -> "NodeHome":
-        """Make a home with fresh keys and an empty ledger in an empty or new folder.
+        """Make a home with fresh keys, an empty ledger and a store in an empty or new folder.
 
-        Raises ``ConfigError`` if the folder holds anything: nothing is overwritten.
+        A whole home or none, wherever the process ends. Raises ``ConfigError`` if the folder holds
+        anything: nothing is overwritten, and nothing of it is changed.
         """
-        keys = _empty_folder(path) / KEYS
-        keys.mkdir(mode=0o700)
-        _write_secret(keys / PSEUDONYM_KEY, secrets.token_bytes(KEY_BYTES))
-        _write_secret(keys / ROLE_KEY, secrets.token_bytes(KEY_BYTES))
-        _write_secret(keys / API_TOKEN, secrets.token_urlsafe(_TOKEN_BYTES).encode())
-        document = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (path / CONFIG).write_text(document, encoding="utf-8")
-        curriculum.save(path / CURRICULUM)
-        SqliteLedger.create(path / LEDGER, config.policy.budget).close()
+        with _built_beside(path) as unfinished:
+            home = cls(unfinished, config, curriculum)
+            home._write_settings()
+            SqliteLedger.create(unfinished / LEDGER, config.policy.budget).close()
+            home.store().close()
         return cls(path, config, curriculum)
 
     @classmethod
@@ -51,24 +51,23 @@ class NodeHome:
         """An existing home; raises ``ConfigError`` if a part is missing, broken or readable by all.
 
         A missing ledger is a ``LedgerError``: it is never made anew, that would forget what was
-        spent.
+        spent. One that was made for another budget is a ``ConfigError``, see :meth:`ledger`.
         """
-        if not (path / CONFIG).is_file():
+        if not _is_file(path / CONFIG):
             raise ConfigError(
                 f"{path} is no node's home: it has no {CONFIG}; see cloister node init"
             )
         home = cls(path, load_yaml(path / CONFIG, NodeConfig), load_curriculum(path / CURRICULUM))
         for name in (PSEUDONYM_KEY, ROLE_KEY, API_TOKEN):
             home._secret(name)
-        if not (path / LEDGER).exists():
-            raise LedgerError(
-                f"the ledger {path / LEDGER} is missing; restore it from a backup, nothing is "
-                "released without it"
-            )
+        home.ledger().close()
         return home
 
     def store(self) -> Store:
-        """The learner records, opened; to be closed by the caller."""
+        """The learner records, opened; to be closed by the caller.
+
+        Raises ``ConfigError`` if learners belong to a cohort that the config no longer has.
+        """
         keys = Pseudonymizer(
             self._secret(PSEUDONYM_KEY), self._secret(ROLE_KEY), self.config.evaluation_share
         )
@@ -78,7 +77,15 @@ class NodeHome:
             simulation=self.config.simulation,
             cohort=self.config.cohorts[-1],
         )
-        return Store.open(url, self.curriculum, keys, rules)
+        store = Store.open(url, self.curriculum, keys, rules)
+        missing = sorted(store.cohorts().difference(self.config.cohorts))
+        if missing:
+            store.close()
+            raise ConfigError(
+                f"{CONFIG} no longer has the cohort {', '.join(missing)}, to which learners "
+                "belong; add it again: a cohort is never removed"
+            )
+        return store
 
     def ledger(self) -> SqliteLedger:
         """The privacy ledger, verified; to be closed by the caller.
@@ -99,6 +106,17 @@ class NodeHome:
         """What clients of the node's HTTP service send as bearer token."""
         return self._secret(API_TOKEN).decode()
 
+    def _write_settings(self) -> None:
+        """Fresh keys, the config and the curriculum."""
+        keys = self.path / KEYS
+        keys.mkdir(mode=0o700)
+        _write_secret(keys / PSEUDONYM_KEY, secrets.token_bytes(KEY_BYTES))
+        _write_secret(keys / ROLE_KEY, secrets.token_bytes(KEY_BYTES))
+        _write_secret(keys / API_TOKEN, secrets.token_urlsafe(_TOKEN_BYTES).encode())
+        document = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+        (self.path / CONFIG).write_text(document, encoding="utf-8")
+        self.curriculum.save(self.path / CURRICULUM)
+
     def _secret(self, name: str) -> bytes:
         path = self.path / KEYS / name
         try:
@@ -113,17 +131,36 @@ class NodeHome:
         return content
 
 
-def _empty_folder(path: Path) -> Path:
-    """A folder for its owner alone, made if need be; ``ConfigError`` if something is in it."""
+@contextmanager
+def _built_beside(path: Path) -> Iterator[Path]:
+    """A new folder, its owner's alone, that takes the place of ``path`` in the end.
+
+    After an error it is deleted, ``path`` is as it was, and what the system said is a
+    ``ConfigError``. What a killed process left is replaced.
+    """
+    place = path.resolve()
+    unfinished = place.with_name(f".{place.name}.unfinished")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
-        occupied = any(path.iterdir())
+        if place.exists() and any(place.iterdir()):
+            raise ConfigError(f"{path} is not empty; a node is made in a folder of its own")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700, parents=True)
+        yield unfinished
+        unfinished.replace(place)
     except OSError as error:
-        raise ConfigError(f"cannot make a node in {path}: {error.strerror}") from error
-    if occupied:
-        raise ConfigError(f"{path} is not empty; a node is made in a folder of its own")
-    return path
+        raise ConfigError(
+            f"cannot make a node in {path}: {error.strerror}; name a new folder where you may write"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether ``path`` is a file; ``ConfigError`` if its folder may not be looked into."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path.parent}: {error.strerror}") from error
 
 
 def _write_secret(path: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """``cloister node …`` as an administrator types it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from cloister_client.commands import app
 from cloister_client.config import NodeConfig
 from cloister_client.home import NodeHome
 from cloister_client.ledger import SqliteLedger
-from cloister_shared.curriculum import Curriculum
+from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.errors import ConfigError, DataError
+from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.privacy import LedgerExport, NonPrivate, SampledGaussian, verify_ledger
 from cloister_shared.privacy.ledger_format import Charge, ModelEvent
 
@@ -105,7 +107,7 @@ def test_a_term_outside_the_calendar_is_refused(node: Path, answers: Path) -> No
 
 def test_a_bad_file_imports_nothing(node: Path, answers: Path) -> None:
     answers.write_text(TABLE + "ben,unheard-of,1\n")
-    with pytest.raises(DataError, match="answer 4: item 'unheard-of'"):
+    with pytest.raises(DataError, match="line 5: the item is not in the curriculum"):
         output("import", node, answers, *COLUMNS)
     assert output("status", node)["interactions"] == 0
 
@@ -114,6 +116,7 @@ def test_a_bad_file_imports_nothing(node: Path, answers: Path) -> None:
     ("columns", "message"),
     [
         (["learner"], "takes FIELD=COLUMN, found 'learner'"),
+        (["learner=a", "learner=b"], "names a column for learner twice"),
         (["learner=a", "colour=b"], "item: Field required.*colour: .*known fields: learner"),
     ],
 )
@@ -123,6 +126,39 @@ def test_a_wrong_column_option_is_explained(
     options = [part for column in columns for part in ("--column", column)]
     with pytest.raises(ConfigError, match=message):
         output("import", node, answers, *options)
+
+
+def test_swapped_columns_show_no_learner(node: Path, answers: Path) -> None:
+    swapped = ["--column", "learner=task", "--column", "item=pupil", "--column", "correct=right"]
+    with pytest.raises(DataError, match="lines 2, 3, 4: the item") as caught:
+        output("import", node, answers, *swapped)
+    for learner in ("ada", "ben"):
+        assert learner not in str(caught.value)
+
+
+def test_rows_without_a_skill_are_told_only_where_there_are_some(node: Path, answers: Path) -> None:
+    assert "rows_without_skill" not in output("import", node, answers, *COLUMNS)
+    answers.write_text(
+        "order_id,user_id,problem_id,correct,skill_id,skill_name\n1,ada,i0,1,1,s0\n2,ada,i0,1,,\n"
+    )
+    assert output("import", node, answers, "--format", "assistments")["rows_without_skill"] == 1
+
+
+def test_a_curriculum_is_made_of_a_public_export_and_never_overwritten(tmp_path: Path) -> None:
+    export, made = tmp_path / "export.csv", tmp_path / "curriculum.json"
+    export.write_text(
+        "order_id,user_id,problem_id,correct,skill_id,skill_name\n1,1,50,1,1,Mean\n2,1,51,1,2,Mode\n"
+    )
+    options = ["--name", "public", "--output", made]
+    assert output("curriculum", export, *options) == {"file": str(made), "skills": 2, "items": 2}
+    assert load_curriculum(made).name == "public"
+    with pytest.raises(ConfigError, match=r"cannot write .* File exists"):
+        output("curriculum", export, *options)
+
+
+def test_a_curriculum_is_made_of_public_files_only(tmp_path: Path) -> None:
+    shown = " ".join(invoke("curriculum", "--help").stdout.split())
+    assert "Never of your own learners' answers" in shown
 
 
 def test_status_tells_what_is_held(node: Path, answers: Path) -> None:
@@ -197,6 +233,29 @@ def test_erasing_deletes_what_was_held(node: Path, answers: Path) -> None:
     assert output("status", node)["interactions"] == 1
 
 
+@pytest.mark.parametrize("command", ["erase", "opt-out", "opt-in"])
+def test_a_learner_who_is_not_held_does_not_look_like_one_who_is(
+    node: Path, answers: Path, command: str
+) -> None:
+    output("import", node, answers, *COLUMNS)
+    result = invoke(command, node, "nobody")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("No learner of this id is held here; ")
+    assert "No learner" not in invoke(command, node, "ada").stdout
+
+
+def test_the_help_of_erase_says_that_it_is_for_ever() -> None:
+    shown = " ".join(invoke("erase", "--help").stdout.split())
+    assert "This cannot be undone: later imports and live answers" in shown
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_does_not_exist_is_refused(node: Path, port: str) -> None:
+    result = invoke("serve", node, f"--port={port}")
+    assert result.exit_code == 2
+    assert "0<=x<=65535" in result.output
+
+
 def test_an_exported_ledger_can_be_verified_and_is_not_overwritten(
     node: Path, tmp_path: Path, charge: Callable[..., None]
 ) -> None:
@@ -217,6 +276,23 @@ def test_a_folder_that_is_no_node_is_named(tmp_path: Path, command: list[str]) -
     with pytest.raises(ConfigError, match="is no node's home"):
         output(command[0], tmp_path, *command[1:])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*: File name too long"):
+        output("status", tmp_path / ("x" * 300))
+
+
+def test_a_narrow_terminal_cuts_no_title_and_no_model_version(node: Path) -> None:
+    spec = DktSpec(skills=4, hidden=2)
+    home = NodeHome.open(node)
+    with home.store() as store:
+        kept = store.add_model_version(spec, spec.initial_weights(home.curriculum, 1), "p", 1)
+        store.activate("dkt", kept.version)
+    shown = CliRunner().invoke(app, ["status", str(node)], env={"COLUMNS": "50"}).stdout
+    assert kept.version in "".join(re.findall(r"[\w:]+", shown.replace("active models", "")))
+    title = CliRunner().invoke(app, ["erase", str(node), "x"], env={"COLUMNS": "30"}).stdout
+    assert "answers of this id that come later are left out" in title
 
 
 def test_people_are_shown_tables(node: Path, answers: Path) -> None:

@@ -10,7 +10,7 @@ from cloister_client.config import NodeConfig
 from cloister_client.histories import Interaction
 from cloister_client.home import NodeHome
 from cloister_shared.curriculum import Curriculum
-from cloister_shared.errors import ConfigError, LedgerError
+from cloister_shared.errors import CloisterError, ConfigError, LedgerError
 from cloister_shared.privacy import Budget, Policy
 
 SECRETS = ("pseudonym.key", "role.key", "api.token")
@@ -75,6 +75,59 @@ def test_nothing_is_overwritten(
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_an_occupied_folder_is_refused_before_its_permissions_change(
+    tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum
+) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o755)
+    (folder / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="is not empty"):
+        NodeHome.create(folder, node_config, curriculum)
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite+nodriver:///x", "store_url cannot be used"),
+        ("sqlite:////nowhere/at/all.sqlite", "cannot open the store"),
+    ],
+)
+def test_a_home_that_cannot_be_finished_leaves_nothing(
+    tmp_path: Path,
+    node_config: NodeConfig,
+    curriculum: Curriculum,
+    url: str,
+    told: str,
+) -> None:
+    broken = node_config.model_copy(update={"store_url": url})
+    with pytest.raises(CloisterError, match=told):
+        NodeHome.create(tmp_path / "node", broken, curriculum)
+    assert list(tmp_path.iterdir()) == []
+    NodeHome.create(tmp_path / "node", node_config, curriculum)
+
+
+def test_what_a_killed_process_left_of_a_home_is_made_anew(
+    tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum
+) -> None:
+    left = tmp_path / ".node.unfinished" / "keys"
+    left.mkdir(parents=True)
+    (left / "role.key").write_bytes(b"half")
+    home = NodeHome.create(tmp_path / "node", node_config, curriculum)
+    assert NodeHome.open(home.path) == home
+    assert [path.name for path in tmp_path.iterdir()] == ["node"]
+
+
+def test_a_new_home_is_whole_and_an_empty_folder_may_be_there(
+    tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum
+) -> None:
+    (tmp_path / "node").mkdir()
+    NodeHome.create(tmp_path / "node", node_config, curriculum)
+    made = {path.name for path in (tmp_path / "node").iterdir()}
+    assert made == {"node.yaml", "curriculum.json", "keys", "ledger.sqlite", "store.sqlite"}
+
+
 def test_a_home_cannot_be_made_where_a_file_is(
     tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum
 ) -> None:
@@ -109,4 +162,18 @@ def test_the_budget_cannot_be_raised_afterwards(home: NodeHome) -> None:
     document["policy"]["budget"]["epsilon"] = 8.0
     (home.path / "node.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(ConfigError, match=r"says epsilon 8 .* made for 4 .* fixed for ever"):
-        NodeHome.open(home.path).ledger()
+        NodeHome.open(home.path)
+
+
+def test_a_cohort_that_learners_belong_to_cannot_be_removed(
+    tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum
+) -> None:
+    config = node_config.model_copy(update={"cohorts": ("2024", "2025")})
+    home = NodeHome.create(tmp_path / "node", config, curriculum)
+    with home.store() as store:
+        store.import_interactions([Interaction("ada", "i0", True, 1.0, "k")], "2024")
+    document = yaml.safe_load((home.path / "node.yaml").read_text())
+    document["cohorts"] = ["2025"]
+    (home.path / "node.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match=r"no longer has the cohort 2024, .* add it again"):
+        NodeHome.open(home.path).store()

@@ -17,6 +17,8 @@ from cloister_shared.errors import DataError
 
 _COLUMNS = ("order_id", "user_id", "problem_id", "correct", "skill_id", "skill_name")
 
+MOST_ORDER_ID = 2**53
+
 
 def read_assistments(path: Path, tally: Tally | None = None) -> Iterator[Interaction]:
     """All answers by ``order_id``, one for each, with every skill that its rows name.
@@ -33,7 +35,7 @@ def read_assistments(path: Path, tally: Tally | None = None) -> Iterator[Interac
             tally.without_skill += 1
             continue
         answer = _answer(path, row, skill)
-        order = int(answer.when)
+        order = int(answer.key)
         answers[order] = _joined(path, row, answers[order], answer) if order in answers else answer
     yield from (answers[order] for order in sorted(answers))
 
@@ -47,6 +49,8 @@ def assistments_curriculum(path: Path, name: str) -> Curriculum:
     skills_of: dict[str, set[str]] = {}
     for row in read_rows(path, _COLUMNS):
         skill, problem = _skill(row), row.cells[2]
+        if not problem:
+            raise bad_line(path, row.line, "problem_id must not be empty")
         if skill:
             skills_of.setdefault(problem, set()).add(skill)
     if not skills_of:
@@ -71,18 +75,26 @@ def _skill(row: Row) -> str:
 
 def _answer(path: Path, row: Row, skill: str) -> Interaction:
     order, learner, problem, correct = row.cells[:4]
-    if not (order.isascii() and order.isdigit()):
-        raise bad_line(path, row.line, "order_id must be a whole number")
+    number = _order(path, row, order)
     if not learner or not problem:
         raise bad_line(path, row.line, "user_id and problem_id must not be empty")
     return Interaction(
         learner=learner,
         item=problem,
-        correct=label(path, row, correct),
-        when=float(order),
-        key=order,
+        correct=label(path, row, correct, "correct"),
+        when=float(number),
+        key=str(number),
         skills=(skill,),
+        line=row.line,
     )
+
+
+def _order(path: Path, row: Row, cell: str) -> int:
+    """The whole number of a cell; above 2^53 two of them could be the same time."""
+    digits = cell.isascii() and cell.isdigit() and len(cell) <= len(str(MOST_ORDER_ID))
+    if not digits or int(cell) > MOST_ORDER_ID:
+        raise bad_line(path, row.line, "order_id must be a whole number up to 2^53")
+    return int(cell)
 
 
 def _joined(path: Path, row: Row, answer: Interaction, further: Interaction) -> Interaction:

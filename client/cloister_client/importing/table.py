@@ -6,12 +6,14 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from cloister_shared.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
+SEPARATORS = ",;\t"
 
 
 class Row(NamedTuple):
@@ -24,9 +26,9 @@ class Row(NamedTuple):
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """The cells of ``columns``, stripped of white space, of each row that is not blank.
 
-    The text is UTF-8 with or without a byte order mark; gzip is told by its first bytes. Any
-    fault of the file is a ``DataError``, also one that shows only after rows were given: whoever
-    stores rows does it in one transaction.
+    The text is UTF-8 with or without a byte order mark; gzip is told by its first bytes, the
+    separator (comma, semicolon or tab) by the header. Any fault of the file is a ``DataError``,
+    also one that shows only after rows were given: whoever stores rows does it in one transaction.
     """
     with _faults_named(path), path.open("rb") as raw:
         packed = raw.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
@@ -42,17 +44,32 @@ def bad_line(path: Path, line: int, what: str) -> DataError:
 
 
 def _selected(path: Path, text: TextIO, columns: Sequence[str]) -> Iterator[Row]:
-    reader = csv.reader(text)
+    first = text.readline()
+    reader = csv.reader(chain([first], text), delimiter=_separator(first, columns))
     header = [name.strip() for name in next(reader, [])]
     positions = _positions(path, header, columns)
+    found = False
     for cells in reader:
-        if not cells:
+        if not any(cell.strip() for cell in cells):
             continue
+        found = True
         if len(cells) != len(header):
             raise bad_line(
                 path, reader.line_num, f"found {len(cells)} cells, the header has {len(header)}"
             )
         yield Row(reader.line_num, [cells[position].strip() for position in positions])
+    if not found:
+        raise DataError(f"{path.name} holds a header and no rows: was the right file exported?")
+
+
+def _separator(header: str, columns: Sequence[str]) -> str:
+    """The separator under which most of ``columns`` stand in the header; a comma if none does."""
+
+    def known(separator: str) -> int:
+        names = {name.strip() for name in next(csv.reader([header], delimiter=separator), [])}
+        return len(names.intersection(columns))
+
+    return max(SEPARATORS, key=known)
 
 
 def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[int]:
@@ -62,11 +79,18 @@ def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> lis
     if len(missing) == len(columns):
         # Without a header the first line is somebody's answer, so it is not shown.
         raise DataError(
-            f"the first line of {path.name} names none of the columns {', '.join(columns)}"
+            f"the first line of {path.name} names none of the columns {', '.join(columns)}; "
+            "it must be a header whose names are separated by commas, semicolons or tabs"
         )
     if missing:
         raise DataError(
             f"{path.name} lacks the column {', '.join(missing)}; found: {', '.join(header)}"
+        )
+    twice = [name for name in dict.fromkeys(columns) if header.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"{path.name} has the column {', '.join(twice)} twice: rename one, so that it is clear "
+            "which is meant"
         )
     return [header.index(name) for name in columns]
 

@@ -71,6 +71,6 @@ def required(active: Active[Model] | None, what: str) -> Active[Model]:
     """``active``, or a ``ServiceError`` that says which model is missing and what to do."""
     if active is None:
         raise ServiceError(
-            f"this node has no active {what} yet: take part in a run, or activate a model version"
+            f"this node has no active {what} yet: it gets one when it takes part in a run"
         )
     return active

@@ -97,8 +97,13 @@ def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
 def _engine(url: str) -> Engine:
     try:
         engine = create_engine(make_url(url))
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(f"store_url cannot be used: {error}") from error
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"store_url needs the package {error.name}, which is not installed; for PostgreSQL "
+            "write postgresql+psycopg://… and pip install '.[postgresql]'"
+        ) from error
     if engine.dialect.name not in _INSERTS:
         raise ConfigError(
             f"store_url names the database {engine.dialect.name!r}; use sqlite or postgresql"

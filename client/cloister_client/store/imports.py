@@ -1,13 +1,14 @@
 """Answers on their way in: checked and put under pseudonyms first, then written in one go."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from cloister_client.histories import Interaction
+from cloister_client.histories import Interaction, not_in_curriculum
 from cloister_client.store.consent import erased_among
 from cloister_client.store.database import chunks, insert
 from cloister_client.store.learners import Learner, RoleOf, count_answers, enrol, find
@@ -18,6 +19,9 @@ from cloister_shared.errors import DataError
 
 BATCH = 10_000
 """Rows in one INSERT."""
+
+SHOWN = 5
+"""Places that are told of each fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +49,22 @@ class Row(NamedTuple):
 def prepare(
     answers: Iterable[Interaction], curriculum: Curriculum, keys: Pseudonymizer
 ) -> list[Row]:
-    """All answers as rows; the first bad one is a ``DataError`` that says where it stands."""
+    """All answers as rows; a ``DataError`` tells all faults at once and where the first stand."""
     pseudonyms: dict[str, str] = {}
     rows = []
+    faults: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for number, answer in enumerate(answers, start=1):
         pseudonym = pseudonyms.get(answer.learner) or keys.pseudonym(answer.learner)
         pseudonyms[answer.learner] = pseudonym
-        try:
+        fault = _fault(answer, curriculum)
+        if fault:
+            unit, place = ("answer", number) if answer.line is None else ("line", answer.line)
+            faults[fault, unit].append(place)
+        else:
             rows.append(_row(answer, pseudonym, curriculum, keys))
-        except DataError as error:
-            raise DataError(f"answer {number}: {error}; nothing was imported") from error
+    if faults:
+        told = [f"{_places(unit, where)}: {fault}" for (fault, unit), where in faults.items()]
+        raise DataError(f"{'; '.join(told)}; nothing was imported")
     return rows
 
 
@@ -74,14 +84,28 @@ def write(
     return ImportReport(added, len(kept) - added, new, len(rows) - len(kept))
 
 
-def _row(answer: Interaction, pseudonym: str, curriculum: Curriculum, keys: Pseudonymizer) -> Row:
+def _fault(answer: Interaction, curriculum: Curriculum) -> str | None:
+    """What is wrong with an answer, None if nothing is; nothing that stands in it is repeated."""
     if not answer.learner:
-        raise DataError("the learner's id is empty")
+        return "the learner's id is empty"
     if not math.isfinite(answer.when):
-        raise DataError("the time is not a finite number of seconds")
-    item = curriculum.item_index.get(answer.item)
-    if item is None:
-        raise DataError(f"item {answer.item!r} is not in the curriculum {curriculum.name!r}")
+        return "the time is not a finite number of seconds"
+    if answer.item not in curriculum.item_index:
+        return not_in_curriculum("item", curriculum)
+    if not curriculum.skill_index.keys() >= set(answer.skills):
+        return not_in_curriculum("skill", curriculum)
+    return None
+
+
+def _places(unit: str, numbers: Sequence[int]) -> str:
+    """The first few places in words, and how many more there are."""
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    plural = "s" if len(numbers) > 1 else ""
+    return f"{unit}{plural} {', '.join(map(str, numbers[:SHOWN]))}{more}"
+
+
+def _row(answer: Interaction, pseudonym: str, curriculum: Curriculum, keys: Pseudonymizer) -> Row:
+    item = curriculum.item_index[answer.item]
     correct, when = bool(answer.correct), float(answer.when)
     fields = (answer.item, str(int(correct)), repr(when), answer.key, *answer.skills)
     return Row(
@@ -98,9 +122,6 @@ def _own_skills(answer: Interaction, usual: tuple[str, ...], curriculum: Curricu
     """Positions of the skills, separated by blanks; None where they are the item's usual ones."""
     if not answer.skills or answer.skills == usual:
         return None
-    unknown = [skill for skill in answer.skills if skill not in curriculum.skill_index]
-    if unknown:
-        raise DataError(f"skill {unknown[0]!r} is not in the curriculum {curriculum.name!r}")
     return " ".join(str(curriculum.skill_index[skill]) for skill in answer.skills)
 
 

@@ -228,6 +228,11 @@ class Store:
         with self._database.read() as connection:
             return learner_states.load(connection, learner, version)
 
+    def cohorts(self) -> set[str]:
+        """The enrolment terms to which learners belong."""
+        with self._database.read() as connection:
+            return set(connection.scalars(select(tables.learners.c.cohort).distinct()))
+
     def counts(self) -> Counts:
         """Exact numbers of rows; for the institution's own eyes."""
 

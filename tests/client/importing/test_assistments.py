@@ -50,6 +50,9 @@ def test_a_row_without_a_skill_is_skipped_and_counted(tmp_path: Path) -> None:
     [
         ("1,1,50,0.5,1,Mean,\n", "line 2: the label"),
         ("x,1,50,1,1,Mean,\n", "line 2: order_id"),
+        (f"{'9' * 400},1,50,1,1,Mean,\n", "line 2: order_id must be a whole number up to"),
+        (f"{2**53 + 1},1,50,1,1,Mean,\n", "line 2: order_id must be a whole number up to"),
+        ("", "holds a header and no rows"),
         ("1,,50,1,1,Mean,\n", "line 2: user_id"),
         ("1,1,50,1,1,Mean,\n1,1,50,0,2,Mode,\n", "line 3: contradicts"),
     ],
@@ -57,6 +60,16 @@ def test_a_row_without_a_skill_is_skipped_and_counted(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, rows: str, expected: str) -> None:
     with pytest.raises(DataError, match=expected):
         list(read_assistments(write(tmp_path, rows)))
+
+
+def test_neighbouring_order_ids_stay_apart_up_to_the_largest(tmp_path: Path) -> None:
+    path = write(tmp_path, f"{2**53},1,50,1,1,Mean,\n{2**53 - 1},1,50,0,1,Mean,\n")
+    assert [one.when for one in read_assistments(path)] == [2**53 - 1, 2**53]
+
+
+def test_a_curriculums_problem_without_an_id_is_named_by_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2: problem_id must not be empty"):
+        assistments_curriculum(write(tmp_path, "1,1,,1,1,Mean,\n"), "empty")
 
 
 def test_a_file_without_any_skill_makes_no_curriculum(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_another_curriculum_is_refused(open_store: OpenStore, curriculum: Curric
     [
         ("sqlite:////nowhere/at/all/store.sqlite", ServiceError, "cannot open the store"),
         ("mysql+pymysql://someone@localhost/x", ConfigError, "store_url"),
+        ("postgresql+pg8000://x/y", ConfigError, r"needs the package pg8000.* '\.\[postgresql\]'"),
         ("not a url", ConfigError, "store_url cannot be used"),
     ],
 )

@@ -123,13 +123,13 @@ def test_answers_of_one_moment_stay_in_the_order_they_came(make: Make, answers: 
 
 
 def test_an_unknown_item_is_refused_without_naming_the_learner(make: Make) -> None:
-    with pytest.raises(
-        DataError, match=r"item 'i9' is not in the curriculum 'fractions'"
-    ) as caught:
+    with pytest.raises(DataError, match="the item is not in the curriculum 'fr") as caught:
         make([Interaction("ada", "i9", True, 1.0, "a")])
     assert "ada" not in str(caught.value)
+    assert "i9" not in str(caught.value)
 
 
 def test_an_unknown_skill_is_refused(make: Make) -> None:
-    with pytest.raises(DataError, match="skill 's9' is not in the curriculum 'fractions'"):
+    with pytest.raises(DataError, match="the skill is not in the curriculum 'fr") as caught:
         make([Interaction("ada", "i0", True, 1.0, "a", skills=("s9",))])
+    assert "s9" not in str(caught.value)

@@ -50,7 +50,7 @@ def test_a_bad_row_leaves_nothing_half_imported(store: Store, answers: Answers) 
     store.import_interactions(answers("ada", 2))
     before = store.counts()
     rows = [*answers("ada", 5), *answers("ben"), Interaction("cy", "nowhere", True, 1.0, "k")]
-    with pytest.raises(DataError, match="answer 9: item 'nowhere'"):
+    with pytest.raises(DataError, match="answer 9: the item is not in"):
         store.import_interactions(rows)
     assert store.counts() == before
 
@@ -72,7 +72,7 @@ def test_a_file_that_breaks_off_leaves_nothing_half_imported(
     [
         ({"when": float("nan")}, "the time is not a finite number"),
         ({"learner": ""}, "the learner's id is empty"),
-        ({"skills": ("s9",)}, "skill 's9'"),
+        ({"skills": ("s9",)}, "the skill is not in"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(
@@ -81,6 +81,22 @@ def test_a_mistake_is_named_with_its_place(
     rows = answers("ada", 2)
     with pytest.raises(DataError, match=f"answer 2: {message}"):
         store.import_interactions([rows[0], dataclasses.replace(rows[1], **change)])
+
+
+def test_unknown_items_and_skills_are_told_at_once_by_their_lines_and_not_by_name(
+    store: Store, answers: Answers
+) -> None:
+    rows = [
+        dataclasses.replace(row, item="Zoë, K.", line=line)
+        for line, row in enumerate(answers("ada", 9), start=2)
+    ]
+    rows[3] = dataclasses.replace(rows[3], item="i0", skills=("Ada L.",))
+    with pytest.raises(DataError) as caught:
+        store.import_interactions(rows)
+    assert str(caught.value) == (
+        "lines 2, 3, 4, 6, 7 and 3 more: the item is not in the curriculum 'fractions'; "
+        "line 5: the skill is not in the curriculum 'fractions'; nothing was imported"
+    )
 
 
 def test_numpys_numbers_are_the_same_answer(store: Store) -> None:
