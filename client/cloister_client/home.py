@@ -36,8 +36,8 @@ class NodeHome:
     def create(cls, path: Path, config: NodeConfig, curriculum: Curriculum) -> "NodeHome":
         """Make a home with fresh keys, an empty ledger and a store in an empty or new folder.
 
-        A whole home or none, wherever the process ends. Raises ``ConfigError`` if the folder holds
-        anything: nothing is overwritten, and nothing of it is changed.
+        In a new folder a whole home or none, wherever the process ends. Raises ``ConfigError`` if
+        the folder holds anything: nothing is overwritten, and nothing of it is changed.
         """
         with _built_beside(path) as unfinished:
             home = cls(unfinished, config, curriculum)
@@ -146,13 +146,23 @@ def _built_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700, parents=True)
         yield unfinished
-        unfinished.replace(place)
+        if place.exists():  # it may be a mounted volume, or where the caller stands
+            _move_into(place, unfinished)
+        else:
+            unfinished.replace(place)
     except OSError as error:
         raise ConfigError(
             f"cannot make a node in {path}: {error.strerror}; name a new folder where you may write"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _move_into(place: Path, made: Path) -> None:
+    """Everything in ``made`` into the empty folder ``place``; the config last: it makes a home."""
+    place.chmod(0o700)
+    for part in sorted(made.iterdir(), key=lambda part: part.name == CONFIG):
+        shutil.move(part, place)
 
 
 def _is_file(path: Path) -> bool:

@@ -119,13 +119,20 @@ def test_what_a_killed_process_left_of_a_home_is_made_anew(
     assert [path.name for path in tmp_path.iterdir()] == ["node"]
 
 
-def test_a_new_home_is_whole_and_an_empty_folder_may_be_there(
-    tmp_path: Path, node_config: NodeConfig, curriculum: Curriculum
+def test_an_empty_folder_becomes_a_whole_home_and_stays_the_same_folder(
+    tmp_path: Path,
+    node_config: NodeConfig,
+    curriculum: Curriculum,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "node").mkdir()
-    NodeHome.create(tmp_path / "node", node_config, curriculum)
-    made = {path.name for path in (tmp_path / "node").iterdir()}
+    monkeypatch.chdir(tmp_path / "node")
+    NodeHome.create(Path("."), node_config, curriculum)
+    made = {path.name for path in Path(".").iterdir()}
     assert made == {"node.yaml", "curriculum.json", "keys", "ledger.sqlite", "store.sqlite"}
+    assert Path(".").stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in tmp_path.iterdir()] == ["node"]
+    NodeHome.open(Path("."))
 
 
 def test_a_home_cannot_be_made_where_a_file_is(

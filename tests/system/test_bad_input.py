@@ -126,10 +126,10 @@ def truncated(path: Path) -> None:
         (after_a_good_one(f"{LEARNER},fractions-fill,2,"), "label of an answer must be 0 or 1", ""),
         (
             after_a_good_one(f"{LEARNER},unheard-of,1,"),
-            "answer 2: item 'unheard-of' is not in the curr",
+            "line 3: the item is not in the curriculum",
             "",
         ),
-        (with_a_skill("flying"), "skill 'flying' is not in the curriculum", "skill=skill"),
+        (with_a_skill("flying"), "line 2: the skill is not in the curriculum", "skill=skill"),
         (lambda path: path.write_text(""), "answers.csv is empty", ""),
         (truncated, "answers.csv is a damaged gzip file", ""),
     ],

@@ -16,7 +16,11 @@ COLUMNS = {
     "institution": "school",
     "fold": "fold",
 }
-ROWS = ["bo,p2,1,mode,5,east,2", "al,p1,0,mean;mode,2,west,1", "bo,p1,1,,3,east,"]
+ROWS = [
+    "bo,p2,1,mode,2025-09-05,east,2",
+    "al,p1,0,mean;mode,2025-09-02,west,1",
+    "bo,p1,1,,2025-09-03,east,",
+]
 
 
 def write(folder: Path, rows: list[str], columns: dict[str, str] | None = None) -> Path:
@@ -56,10 +60,18 @@ def test_institution_and_fold_may_be_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "error", "expected"),
     [
-        ([*ROWS, "al,p1,1,mean,9,east,1"], DataError, "line 5: the learner had another school"),
-        ([*ROWS, "cy,p1,1,mean,9,east,x"], DataError, "a fold is not a whole number"),
-        (["al,p3,1,,9,east,1"], DataError, r"items without a skill: put a curriculum\.json"),
-        ([], DataError, "items without a skill"),
+        (
+            [*ROWS, "al,p1,1,mean,2025-09-09,east,1"],
+            DataError,
+            "line 5: the learner had another school",
+        ),
+        ([*ROWS, "cy,p1,1,mean,2025-09-09,east,x"], DataError, "a fold is not a whole number"),
+        (
+            ["al,p3,1,,2025-09-09,east,1"],
+            DataError,
+            r"items without a skill: put a curriculum\.json",
+        ),
+        ([], DataError, "holds a header and no rows"),
     ],
 )
 def test_bad_input_is_refused(
