@@ -1,6 +1,5 @@
 """The nodes of a simulation: in memory, or as homes on disk like any institution's."""
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -183,7 +182,8 @@ def make_homes(directory: Path, population: Population, budget: Budget) -> None:
     """
     for name, size in population.declared_sizes.items():
         if not (directory / name).exists():
-            _make_home(directory / name, _node_config(name, size, budget), population.curriculum)
+            config = _node_config(name, size, budget)
+            NodeHome.create(directory / name, config, population.curriculum)
     for name, records in population.institutions.items():
         roles = {one.key: population.roles[one.key] for one in records}
         with NodeHome.open(directory / name).store() as store:
@@ -206,15 +206,6 @@ def simulation_policy(budget: Budget, declared_size: int) -> Policy:
 def noise_factory(seed: int | None, name: str) -> NoiseFactory:
     """Keyed noise of ``seed`` for the node ``name``, or the system's if there is none."""
     return system_noise if seed is None else partial(keyed_noise, seed, name)
-
-
-def _make_home(path: Path, config: NodeConfig, curriculum: Curriculum) -> None:
-    """A whole home or none, wherever the process is killed."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    NodeHome.create(unfinished, config, curriculum)
-    unfinished.replace(path)
 
 
 def _node_config(name: str, declared_size: int, budget: Budget) -> NodeConfig:
