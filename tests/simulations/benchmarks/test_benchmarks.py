@@ -1,0 +1,36 @@
+"""Benchmarks run, name their figures as documented, and are never judged by time here."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from cloister_simulations.benchmarks import dp_step
+from cloister_simulations.benchmarks.commands import app
+from cloister_simulations.benchmarks.harness import interleaved
+
+
+def test_contenders_take_turns_after_one_warm_up_each() -> None:
+    calls: list[str] = []
+    interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
+    assert "".join(calls) == "ab" + "abab"
+
+
+def test_a_step_is_timed_beside_every_contender() -> None:
+    result = dp_step.run(repeats=1, tuned=False, shapes=((4, 6, 5),))
+    assert result.figures.keys() == {
+        f"dp_step_{name}_default_malloc" for name in ("vs_opacus", "over_nn_lstm", "over_floor")
+    }
+    (row,) = result.rows
+    assert (row["B"], row["T"], row["H"]) == (4, 6, 5)
+    assert all(milliseconds > 0 for name, milliseconds in row.items() if name.endswith("_ms"))
+
+
+def test_the_command_writes_the_figures_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "noise.json"
+    outcome = CliRunner().invoke(app, ["noise", "--repeats", "1", "--json", str(path)])
+    assert outcome.exit_code == 0
+    assert json.loads(path.read_text())["figures"].keys() == {
+        "noise_ms_per_100k",
+        "noise_over_numpy",
+    }
