@@ -13,6 +13,7 @@ from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.yaml_config import load_yaml
 from cloister_simulations.config import SimulationConfig, load_config
+from cloister_simulations.synthetic import SyntheticSchools
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 COLUMNS = ColumnMap(learner="student", item="question", correct="right", when="answered_at")
@@ -124,3 +125,10 @@ def test_budget_shares_that_add_up_to_one_are_accepted(load: Callable[..., objec
     config = load(share)
     assert isinstance(config, SimulationConfig)
     assert [model.budget_share for model in config.models] == [0.7, 0.3]
+
+
+def test_the_demo_shows_every_field_of_the_generator_with_its_default() -> None:
+    shown = yaml.safe_load((CONFIGS / "simulation/demo.yaml").read_text("utf-8"))
+    generator = shown["data"]["generator"]
+    defaults = SyntheticSchools().model_dump(exclude={"schools"})
+    assert {name: generator[name] for name in defaults} == defaults
