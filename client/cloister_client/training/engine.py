@@ -98,7 +98,6 @@ class PrivateEngine:
             self.optimizer.drop_samples()
         self.optimizer.step()
 
-
     def _backward(self, loss: torch.Tensor) -> None:
         """Run the backward as far as the leaves' outputs, where Opacus's hooks listen.
 
