@@ -47,7 +47,7 @@ class ArmRunner:
     evaluator: Evaluator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.evaluator = self.population.evaluator()
+        self.evaluator = self.population.evaluator(self.config.evaluation.predictions)
 
     def run(self, arm: ArmName) -> tuple[Arm, SimulatedNodes]:
         """Train one arm to its end, resuming where an earlier call stopped; and its nodes."""

@@ -28,26 +28,44 @@ class SyntheticData(Frozen):
 class PublicData(Frozen):
     """A public data set from the data directory, by the name of its reader."""
 
-    source: Literal["assistments2009", "assistments2015", "assistments2017"]
+    source: Literal[
+        "assistments2009",
+        "assistments2015",
+        "assistments2017",
+        "assistments2017_original",
+        "mooccubex",
+        "movielens100k",
+        "movielens1m",
+        "oulad",
+    ]
 
 
-class TableData(Frozen):
-    """A researcher's own CSV file; what its folder holds is said in ``readers.tidy_csv``."""
+class FolderData(Frozen):
+    """A folder of one's own in a known form: a CSV table, or the lists of pyKT.
 
-    source: Literal["table"]
+    What such a folder holds is said in ``readers.tidy_csv`` and ``readers.pykt``.
+    """
+
+    source: Literal["table", "pykt"]
     directory: Path
 
 
-DataConfig = Annotated[SyntheticData | PublicData | TableData, Field(discriminator="source")]
+DataConfig = Annotated[SyntheticData | PublicData | FolderData, Field(discriminator="source")]
 
 
-class FoldEvaluation(Frozen):
+class _Evaluation(Frozen):
+    """Which predictions count: all, or each learner's last, where data hold that one out."""
+
+    predictions: Literal["all", "last"] = "all"
+
+
+class FoldEvaluation(_Evaluation):
     """Evaluation learners are those of one published fold."""
 
     fold: int
 
 
-class ShareEvaluation(Frozen):
+class ShareEvaluation(_Evaluation):
     """Evaluation learners are drawn at random, ``share`` of all."""
 
     share: float = Field(default=0.2, gt=0, lt=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cloister_client.histories import History
 from cloister_client.models import Scores, model_kind
@@ -12,10 +13,11 @@ from cloister_simulations.result import Figures
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluation histories, and the institution of each."""
+    """Evaluation histories, the institution of each, and which predictions of each count."""
 
     histories: Sequence[History]
     institutions: Sequence[str]
+    predictions: Literal["all", "last"] = "all"
 
     def shared(self, spec: ModelSpec, weights: Weights) -> Figures:
         """Figures of one model for all institutions."""
@@ -31,4 +33,6 @@ class Evaluator:
 
     def figures(self, spec: ModelSpec, scores: Sequence[Scores]) -> Figures:
         """Figures of any predictor's scores, one for each history."""
+        if self.predictions == "last":
+            scores = [Scores(one.targets[-1:], one.outputs[-1:]) for one in scores]
         return figures_by_institution(scores, self.institutions, model_kind(spec).metrics)

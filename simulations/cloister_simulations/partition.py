@@ -20,10 +20,14 @@ Homes = dict[str, list[LearnerRecord]]
 
 
 class ByInstitution(Frozen):
-    """The data set's own institutions; learners without one are dropped or a ``DataError``."""
+    """The data set's own institutions; learners without one are dropped or a ``DataError``.
+
+    So are those of an institution that has fewer than ``fewest_learners``.
+    """
 
     by: Literal["institution"]
     without_institution: Literal["drop", "refuse"] = "refuse"
+    fewest_learners: int = Field(default=1, ge=1)
 
 
 class AtRandom(Frozen):
@@ -82,11 +86,13 @@ def _by_institution(dataset: Dataset, config: ByInstitution) -> Homes:
     for learner in dataset.learners:
         if learner.institution is not None:
             homes.setdefault(learner.institution, []).append(learner)
+    homes = {name: own for name, own in homes.items() if len(own) >= config.fewest_learners}
     homeless = len(dataset.learners) - sum(map(len, homes.values()))
     if not homes or (homeless and config.without_institution == "refuse"):
         raise DataError(
             f"{homeless} of the {len(dataset.learners)} learners of {dataset.name!r} have no "
-            "institution: drop them (without_institution: drop) or partition in another way"
+            f"institution of {config.fewest_learners} or more: drop them (without_institution: "
+            "drop) or partition in another way"
         )
     return dict(sorted(homes.items()))
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cloister_client.config import declared_size_for
 from cloister_client.histories import MemoryHistorySource
@@ -13,10 +14,10 @@ from cloister_shared.privacy.ledger_format import Role
 from cloister_shared.privacy.noise import KeyedNoise, bernoulli
 from cloister_simulations.config import (
     DataConfig,
+    FolderData,
     FoldEvaluation,
     SimulationConfig,
     SyntheticData,
-    TableData,
 )
 from cloister_simulations.dataset import Dataset, LearnerRecord, data_directory
 from cloister_simulations.evaluation import Evaluator
@@ -60,10 +61,10 @@ class Population:
                     digest.update(array.tobytes())
         return digest.hexdigest()
 
-    def evaluator(self) -> Evaluator:
-        """All evaluation learners, by institution."""
+    def evaluator(self, predictions: Literal["all", "last"] = "all") -> Evaluator:
+        """All evaluation learners, by institution; ``predictions`` of each count."""
         pairs = [(one.history, name) for name in self.institutions for one in self.evaluation(name)]
-        return Evaluator([history for history, _ in pairs], [name for _, name in pairs])
+        return Evaluator([one for one, _ in pairs], [name for _, name in pairs], predictions)
 
     def _with_role(self, role: Role, names: Sequence[str]) -> list[LearnerRecord]:
         return [
@@ -96,8 +97,8 @@ def read_data(data: DataConfig, seed: int) -> Dataset:
     """The data set of a config."""
     if isinstance(data, SyntheticData):
         return generate(data.generator, seed)
-    if isinstance(data, TableData):
-        return READERS["tidy_csv"](data.directory)
+    if isinstance(data, FolderData):
+        return READERS[data.source](data.directory)
     return READERS[data.source](data_directory() / data.source)
 
 

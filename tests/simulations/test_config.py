@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,7 +12,8 @@ from cloister_client.importing import ColumnMap, read
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.yaml_config import load_yaml
-from cloister_simulations.config import SimulationConfig, load_config
+from cloister_simulations.config import FolderData, PublicData, SimulationConfig, load_config
+from cloister_simulations.readers import READERS as READERS_OF_DATA
 from cloister_simulations.synthetic import SyntheticSchools
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -125,6 +126,15 @@ def test_budget_shares_that_add_up_to_one_are_accepted(load: Callable[..., objec
     config = load(share)
     assert isinstance(config, SimulationConfig)
     assert [model.budget_share for model in config.models] == [0.7, 0.3]
+
+
+def test_every_reader_is_a_source_and_every_source_has_a_reader() -> None:
+    sources = {
+        source
+        for data in (PublicData, FolderData)
+        for source in get_args(data.model_fields["source"].annotation)
+    }
+    assert sources == READERS_OF_DATA.keys()
 
 
 def test_the_demo_shows_every_field_of_the_generator_with_its_default() -> None:

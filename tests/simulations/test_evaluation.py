@@ -57,6 +57,20 @@ def test_who_says_always_the_same_has_an_auc_of_a_half(
     assert figures.all["accuracy"] == pytest.approx(right)
 
 
+def test_of_each_history_only_the_last_prediction_counts_where_that_is_asked(
+    evaluator: Evaluator, spec: ModelSpec
+) -> None:
+    def right_at_the_end(history: History) -> Scores:
+        wrong = 1 - history.correct[1:].astype(np.float64)
+        return known(history, np.append(wrong[:-1], history.correct[-1:]))
+
+    scores = [right_at_the_end(one) for one in evaluator.histories]
+    assert evaluator.figures(spec, scores).all["accuracy"] < 0.2
+    last = Evaluator(evaluator.histories, evaluator.institutions, "last")
+    assert last.figures(spec, scores).all["accuracy"] == 1
+    assert last.figures(spec, [Scores(np.zeros(0), np.zeros(0)) for _ in scores]).all["auc"] is None
+
+
 def test_one_model_for_all_is_as_good_as_the_same_model_at_each(
     evaluator: Evaluator, spec: ModelSpec, weights: Weights
 ) -> None:

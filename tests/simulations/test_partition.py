@@ -151,6 +151,15 @@ def test_a_data_set_without_institutions_cannot_be_partitioned_by_them() -> None
         partition(make_dataset(5), parse(by="institution", without_institution="drop"))
 
 
+def test_an_institution_with_too_few_learners_is_none() -> None:
+    dataset = make_dataset(10, ("big", "big", "big", "small"))
+    drop = ByInstitution(by="institution", without_institution="drop", fewest_learners=3)
+    assert keys(partition(dataset, drop)) == {"big": ["0", "1", "2", "4", "5", "6", "8", "9"]}
+    refuse = ByInstitution(by="institution", fewest_learners=3)
+    with pytest.raises(DataError, match=r"2 of the 10 .* institution of 3 or more"):
+        partition(dataset, refuse)
+
+
 def test_more_institutions_than_learners_are_refused() -> None:
     with pytest.raises(DataError, match="9 institutions were asked for, 'tiny' has 3 learners"):
         partition(make_dataset(3), parse(by="random", institutions=9))

@@ -12,7 +12,7 @@ from cloister_simulations.readers.answer_table import (
     learner_records,
     positions,
     published_curriculum,
-    read_table,
+    read_answers,
 )
 
 _COLUMNS = {
@@ -32,7 +32,7 @@ def read(directory: Path, skills: Literal["one_by_one", "together"] = "one_by_on
     row as a step of its own, as AKT and most published figures do, although the label of the
     second row is known from the first; ``together`` makes one answer of them.
     """
-    table = read_table(directory / "interactions.csv.gz", _COLUMNS)
+    table = read_answers(directory / "interactions.csv.gz", _COLUMNS)
     items, skill = positions(table["item"]), positions(table["skill"])
     curriculum = published_curriculum("assistments2009", table)
     if skills == "together":

@@ -7,7 +7,7 @@ from cloister_simulations.readers.answer_table import (
     learner_records,
     positions,
     published_curriculum,
-    read_table,
+    read_answers,
 )
 
 _COLUMNS = {
@@ -28,7 +28,7 @@ def read(directory: Path) -> Dataset:
     whose school was not published.
     An answer keeps the one skill that its row names, also where its item has further ones.
     """
-    table = read_table(directory / "interactions.csv.gz", _COLUMNS)
+    table = read_answers(directory / "interactions.csv.gz", _COLUMNS)
     curriculum = published_curriculum("assistments2017", table)
     items, skills = positions(table["item"]), positions(table["skill"])
     table["institution"] = table["institution"].map("school-{:.0f}".format, na_action="ignore")

@@ -26,3 +26,13 @@ def assistments2015() -> Dataset:
 @pytest.fixture(scope="session")
 def assistments2017() -> Dataset:
     return published("assistments2017")
+
+
+@pytest.fixture(scope="session")
+def oulad() -> Dataset:
+    return published("oulad")
+
+
+@pytest.fixture(scope="session")
+def mooccubex() -> Dataset:
+    return published("mooccubex")

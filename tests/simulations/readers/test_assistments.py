@@ -7,7 +7,13 @@ import pytest
 
 from cloister_shared.errors import DataError
 from cloister_simulations.dataset import data_directory
-from cloister_simulations.readers import assistments2009, assistments2015, assistments2017
+from cloister_simulations.readers import (
+    assistments2009,
+    assistments2015,
+    assistments2017,
+    assistments2017_original,
+    pykt,
+)
 
 HEADER_2009 = "user_id,fold,pos,problem_id,skill_idx,skill_name,correct"
 HEADER_2017 = "student_id,school_id,fold,pos,problem_id,skill_idx,skill_name,correct"
@@ -83,20 +89,64 @@ def test_a_line_of_lists_becomes_a_history(tmp_path: Path) -> None:
     assert [item.id for item in dataset.curriculum.items] == ["2", "10"]
     assert train.history.items.tolist() == [1, 0, 1]
     assert train.history.correct.tolist() == [0, 1, 1]
-    assert (train.fold, test.fold) == (0, assistments2015.TEST_FOLD)
+    assert (train.fold, test.fold) == (0, pykt.TEST_FOLD)
+
+
+def write_2017_original(folder: Path, *rows: str) -> Path:
+    header = "studentId,MiddleSchoolId,InferredGender,startTime,skill,problemId,correct,original"
+    path = folder / "anonymized_full_release_competition_dataset.csv"
+    path.write_text("\n".join([header, *rows, ""]))
+    return folder
+
+
+def test_the_competitions_own_file_is_put_in_order_of_time(tmp_path: Path) -> None:
+    write_2017_original(
+        tmp_path,
+        "8,2,Male,1096470350,ratio,76429,1,1",
+        "9,3,Female,1096470301,noskill,76430,0,1",
+        "8,2,Male,1096470340,mean,76430,0,1",
+        "8,2,Male,1096470340,mean,76429,1,1",
+    )
+    dataset = assistments2017_original.read(tmp_path)
+    nine, eight = dataset.learners
+    assert [skill.id for skill in dataset.curriculum.skills] == ["mean", "noskill", "ratio"]
+    assert (eight.key, eight.institution, eight.fold) == ("8", "school-2", None)
+    assert (nine.key, nine.institution) == ("9", "school-3")
+    assert eight.history.items.tolist() == [1, 0, 0]
+    assert eight.history.skills.tolist() == [[0], [0], [2]]
+    assert eight.history.correct.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
-    [('-1,16,"2","1"', "two lines"), ('-1,17,"2,2","1"', "more concepts than responses")],
+    ("row", "expected"),
+    [
+        ("8,2,Male,x,mean,76429,1,1", "line 3: the when is not a whole number"),
+        ("8,2,Male,1096470340,mean,,1,1", "line 3: the item is not a whole number"),
+        ("8,2,Male,1096470340,,76429,1,1", "line 3: the skill is missing"),
+        ("8,2,Male,1096470340,mean,76429,0.5,1", "line 3: the answer is neither"),
+        (",2,Male,1096470340,mean,76429,1,1", "line 3: the learner is missing"),
+    ],
 )
-def test_lists_that_contradict_one_another_are_refused(
-    tmp_path: Path, line: str, expected: str
+def test_a_bad_line_of_the_competitions_file_is_named(
+    tmp_path: Path, row: str, expected: str
 ) -> None:
-    pack(tmp_path, "train_valid.csv.gz", HEADER_2015, '0,16,"10,2","0,1"')
-    pack(tmp_path, "test.csv.gz", HEADER_2015, line)
+    write_2017_original(tmp_path, "8,2,Male,1096470350,ratio,76429,1,1", row)
     with pytest.raises(DataError, match=expected):
-        assistments2015.read(tmp_path)
+        assistments2017_original.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("8,2,0,100,1,Mean,2", "line 2: the answer is neither right"),
+        ("8,2,0,p,1,Mean,1", "line 2: the item is not a whole number"),
+        ("8,,0,100,1,Mean,1", "line 2: the fold is not a whole number"),
+    ],
+)
+def test_a_row_that_is_no_answer_is_refused(tmp_path: Path, row: str, expected: str) -> None:
+    pack(tmp_path, "interactions.csv.gz", HEADER_2009, row)
+    with pytest.raises(DataError, match=expected):
+        assistments2009.read(tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def write(folder: Path, rows: list[str], columns: dict[str, str] | None = None) 
 
 
 def test_answers_are_ordered_by_time_and_learners_have_their_home(tmp_path: Path) -> None:
-    dataset = READERS["tidy_csv"](write(tmp_path, ROWS))
+    dataset = READERS["table"](write(tmp_path, ROWS))
     bo, al = dataset.learners
     assert dataset.name == tmp_path.name
     assert (bo.key, bo.institution, bo.fold) == ("bo", "east", 2)
@@ -47,13 +47,13 @@ def test_a_curriculum_beside_the_answers_is_used(tmp_path: Path) -> None:
         items=(Item(id="p1", skills=("mean",)), Item(id="p2", skills=("mode",))),
     )
     curriculum.save(tmp_path / "curriculum.json")
-    dataset = READERS["tidy_csv"](write(tmp_path, ROWS))
+    dataset = READERS["table"](write(tmp_path, ROWS))
     assert dataset.curriculum.digest == curriculum.digest
 
 
 def test_institution_and_fold_may_be_absent(tmp_path: Path) -> None:
     columns = {name: COLUMNS[name] for name in ("learner", "item", "correct", "skill")}
-    dataset = READERS["tidy_csv"](write(tmp_path, ROWS, columns))
+    dataset = READERS["table"](write(tmp_path, ROWS, columns))
     assert {(one.institution, one.fold) for one in dataset.learners} == {(None, None)}
 
 
@@ -78,11 +78,11 @@ def test_bad_input_is_refused(
     tmp_path: Path, rows: list[str], error: type[CloisterError], expected: str
 ) -> None:
     with pytest.raises(error, match=expected):
-        READERS["tidy_csv"](write(tmp_path, rows))
+        READERS["table"](write(tmp_path, rows))
 
 
 def test_the_columns_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read the columns"):
-        READERS["tidy_csv"](tmp_path)
+        READERS["table"](tmp_path)
     with pytest.raises(ConfigError, match="item: Field required"):
-        READERS["tidy_csv"](write(tmp_path, ROWS, {"learner": "student"}))
+        READERS["table"](write(tmp_path, ROWS, {"learner": "student"}))
