@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cloister_simulations.progress import progress_bars
+
 if TYPE_CHECKING:
     from cloister_simulations.benchmarks.harness import BenchmarkResult
 
@@ -45,15 +47,40 @@ def noise(
     _show(run(repeats), json)
 
 
+@app.command()
+def simulation(
+    json: Output = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds of all contenders.")] = 3,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Only peers whose name begins so; may be repeated.")
+    ] = None,
+) -> None:
+    """Federated simulation: ours, pfl-research, Flower's Ray backend, NVFlare.
+
+    Makes an environment for each peer in ~/.cache/cloister/bench, once.
+    """
+    from cloister_simulations.benchmarks.simulation import run  # noqa: PLC0415
+
+    with progress_bars(Console(stderr=True)) as reporter:
+        result = run(repeats, peer or (), reporter)
+    _show(result, json)
+
+
 def _show(result: "BenchmarkResult", path: Path | None) -> None:
     console = Console()
     table = Table(title=result.benchmark)
     for column in result.rows[0]:
         table.add_column(column.replace("_", " "), justify="right")
     for row in result.rows:
-        table.add_row(*(f"{one:.4g}" for one in row.values()))
+        table.add_row(*map(_cell, row.values()))
     console.print(table)
     for name, figure in result.figures.items():
         console.print(f"{name}: {figure:.3g}")
+    for note in result.notes:
+        console.print(note, markup=False)
     if path is not None:
         path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _cell(value: float | str | None) -> str:
+    return f"{value:.4g}" if isinstance(value, float | int) else value or "-"

@@ -17,11 +17,15 @@ LIBRARIES = ("torch", "opacus", "flwr", "numpy", "cryptography")
 
 
 class BenchmarkResult(Frozen):
-    """What a benchmark measured: rows for people, ``figures`` by name for machines."""
+    """What a benchmark measured: rows for people, ``figures`` by name for machines.
+
+    ``notes`` say what was left out, and why.
+    """
 
     benchmark: str
     figures: dict[str, Figure]
-    rows: tuple[dict[str, float], ...]
+    rows: tuple[dict[str, float | str | None], ...]
+    notes: tuple[str, ...] = ()
     machine: dict[str, JsonValue]
 
 
