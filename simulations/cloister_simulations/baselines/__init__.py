@@ -10,6 +10,7 @@ from cloister_simulations.baselines.best_lr import predict_best_lr
 from cloister_simulations.baselines.item_knn import rank_by_item_knn
 from cloister_simulations.baselines.majority import predict_majority
 from cloister_simulations.baselines.markov import rank_by_markov
+from cloister_simulations.baselines.matrix_factorization import rank_by_matrix_factorization
 from cloister_simulations.baselines.popularity import rank_by_popularity
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "predict_majority",
     "rank_by_item_knn",
     "rank_by_markov",
+    "rank_by_matrix_factorization",
     "rank_by_popularity",
 ]
 
@@ -36,6 +38,7 @@ BASELINES: Mapping[str, Mapping[str, Baseline]] = {
         "popularity": rank_by_popularity,
         "item_knn": rank_by_item_knn,
         "markov": rank_by_markov,
+        "matrix_factorization": rank_by_matrix_factorization,
     },
 }
 """The baselines of each model kind by name."""

@@ -45,3 +45,11 @@ def recency_weights(
     row, lag = np.nonzero(earlier >= 0)
     columns = history.items[earlier[row, lag]]
     return sparse.csr_array((recency ** lag.astype(float), (row, columns)), (len(positions), items))
+
+
+def met_before(history: History, positions: NDArray[np.int64], items: int) -> sparse.csr_array:
+    """(positions, items) with a one where the learner has met the item before the position."""
+    _, first = np.unique(history.items, return_index=True)
+    row, item = np.nonzero(first < positions[:, None])
+    columns = history.items[first[item]]
+    return sparse.csr_array((np.ones(len(row)), (row, columns)), (len(positions), items))

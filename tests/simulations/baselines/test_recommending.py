@@ -4,12 +4,17 @@ import pytest
 from cloister_simulations.baselines import (
     rank_by_item_knn,
     rank_by_markov,
+    rank_by_matrix_factorization,
     rank_by_popularity,
 )
 from cloister_simulations.baselines.item_knn import item_similarity
 from cloister_simulations.baselines.markov import transition_counts
 from cloister_simulations.baselines.popularity import learners_by_item
-from cloister_simulations.baselines.recommending import learner_item_matrix, recency_weights
+from cloister_simulations.baselines.recommending import (
+    learner_item_matrix,
+    met_before,
+    recency_weights,
+)
 
 
 def test_a_learner_counts_once_for_an_item_however_often_they_met_it(make_history):
@@ -71,7 +76,36 @@ def test_markov_ranks_by_transitions_then_by_popularity(curriculum, make_history
     assert ranks == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("rank", [rank_by_popularity, rank_by_item_knn, rank_by_markov])
+def test_an_item_is_met_before_a_position_from_its_first_meeting_on(make_history):
+    met = met_before(make_history([3, 0, 3, 1]), np.array([1, 2, 3]), 5)
+    np.testing.assert_array_equal(
+        met.toarray(), [[0, 0, 0, 1, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 0]]
+    )
+
+
+def test_matrix_factorization_puts_first_what_was_met_by_those_who_met_the_same(
+    curriculum, make_history
+):
+    train = [make_history([0, 1])] * 20 + [make_history([2, 3])] * 30
+    evaluation = [make_history([2, 3]), make_history([1, 0]), make_history([4, 0, 1])]
+    scores = rank_by_matrix_factorization(train, evaluation, curriculum)
+    assert scores[0].outputs.tolist() == scores[1].outputs.tolist() == [1]
+    assert scores[2].outputs[1] == 1
+
+
+def test_matrix_factorization_is_the_same_every_time(curriculum, make_history):
+    train = [make_history([0, 1, 2]), make_history([2, 3]), make_history([4, 1])]
+    once, again = (
+        rank_by_matrix_factorization(train, train, curriculum, factors=3) for _ in range(2)
+    )
+    for one, other in zip(once, again, strict=True):
+        np.testing.assert_array_equal(one.outputs, other.outputs)
+
+
+@pytest.mark.parametrize(
+    "rank",
+    [rank_by_popularity, rank_by_item_knn, rank_by_markov, rank_by_matrix_factorization],
+)
 def test_without_train_learners_every_new_item_is_as_likely(curriculum, make_history, rank):
     scores = rank([], [make_history([0, 1]), make_history([0, 0]), make_history([])], curriculum)
     assert [one.outputs.tolist() for one in scores] == [[2.5], [], []]
