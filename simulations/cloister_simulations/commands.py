@@ -1,4 +1,4 @@
-"""``cloister simulate`` and ``cloister demo``."""
+"""``cloister simulate``, ``cloister sweep`` and ``cloister demo``."""
 
 import os
 import shlex
@@ -48,6 +48,63 @@ def simulate(
         json.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     write_report(result, page)
     console.print(f"report: {page}", markup=False, highlight=False)
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="A file like those in configs/simulation.")],
+    *,
+    epsilon: Annotated[str, typer.Option(help="ε of the private arms, as 1,2,4.")] = "",
+    learning_rate: Annotated[
+        str, typer.Option(help="The coordinator's in private training, one for each ε.")
+    ] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, as 1,2,3.")] = "1,2,3",
+    json: Annotated[Path | None, typer.Option(help="Write all figures here as JSON.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="The simulations' folders; default: out/NAME-sweep.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars, no table.")] = False,
+) -> None:
+    """Simulate at several ε and seeds: mean and standard deviation of every arm.
+
+    Arms without noise and baselines run once a seed. Ended early, the same command goes on where it
+    stopped.
+    """
+    settings = load_config(config)
+    directory = work or Path("out") / f"{settings.name}-sweep"
+    if json is not None:
+        _check_output(json)
+    from cloister_simulations.progress import Silent, progress_bars  # noqa: PLC0415
+    from cloister_simulations.report import print_sweep  # noqa: PLC0415
+    from cloister_simulations.sweep import run_sweep, summarize, variants  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    command = shlex.join(["cloister", *sys.argv[1:]])
+    planned = variants(
+        settings,
+        _numbers(epsilon),
+        [int(seed) for seed in _numbers(seeds)],
+        _numbers(learning_rate),
+    )
+    if quiet:
+        done = run_sweep(planned, directory, Silent(), command)
+    else:
+        with progress_bars(console) as bars:
+            done = run_sweep(planned, directory, bars, command)
+    result = summarize(settings, done, command)
+    if not quiet:
+        print_sweep(result, console)
+    if json is not None:
+        json.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _numbers(listed: str) -> list[float]:
+    """Numbers that stand in an option, separated by commas."""
+    try:
+        return [float(number) for number in listed.split(",") if number.strip()]
+    except ValueError as error:
+        raise ConfigError(
+            f"numbers separated by commas were asked for, found {listed!r}"
+        ) from error
 
 
 def _check_output(path: Path) -> None:

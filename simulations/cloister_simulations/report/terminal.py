@@ -7,9 +7,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cloister_simulations.report import tables, wording
+from cloister_simulations.report.comparison import MAIN_METRICS
 from cloister_simulations.report.promise import promise
 from cloister_simulations.report.tables import Table
 from cloister_simulations.result import SimulationResult
+from cloister_simulations.sweep import SweepLine, SweepResult
 
 
 def print_summary(result: SimulationResult, console: Console) -> None:
@@ -28,6 +30,30 @@ def print_summary(result: SimulationResult, console: Console) -> None:
         style="dim",
         markup=False,
     )
+
+
+def print_sweep(result: SweepResult, console: Console) -> None:
+    """Print mean and deviation of each arm's and baseline's main figure at each ε."""
+    main = [
+        line for line in result.lines if MAIN_METRICS.get(line.kind, line.metric) == line.metric
+    ]
+    console.print(_rich(_sweep_table(main, len(result.seeds))))
+
+
+def _sweep_table(lines: list[SweepLine], seeds: int) -> Table:
+    rows = tuple(
+        (
+            wording.title_of(line.kind),
+            wording.label(line.name),
+            wording.limit(line.epsilon),
+            wording.metric_title(line.metric),
+            wording.figure(line.mean),
+            wording.figure(line.deviation),
+        )
+        for line in lines
+    )
+    head = ("model", "arm", "ε", "figure", "mean", "deviation")
+    return Table(f"Over {seeds} seeds", head, rows, (0, 1, 3))
 
 
 def _rich(table: Table) -> RichTable:
