@@ -19,6 +19,7 @@ from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import MICRO, cost, step_rdp
 from cloister_shared.privacy.events import NonPrivate, SampledGaussian
 from cloister_shared.privacy.orders import ORDERS
+from cloister_shared.privacy.renyi import conversion
 
 
 class Budget(Frozen):
@@ -43,12 +44,8 @@ class Budget(Frozen):
         return max(0, math.floor(float(self._allowance(np.array(self.order))) * MICRO))
 
     def _allowance(self, order: NDArray[np.float64]) -> NDArray[np.float64]:
-        """RDP at each ``order`` that converts to exactly ε; negative where none is small enough.
-
-        ε = ρ + log((α − 1)/α) − (log δ + log α)/(α − 1): Canonne, Kamath, Steinke 2020, prop. 12.
-        """
-        conversion = np.log1p(-1 / order) - (math.log(self.delta) + np.log(order)) / (order - 1)
-        return self.epsilon - conversion
+        """RDP at each ``order`` that converts to exactly ε; negative where none is small enough."""
+        return self.epsilon - conversion(order, self.delta)
 
     def require(
         self, rounds: Iterable[Sequence[SampledGaussian | NonPrivate]], remaining: int

@@ -66,6 +66,17 @@ def simulation(
     _show(result, json)
 
 
+@app.command()
+def accounting(
+    json: Output = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Fresh processes for each figure.")] = 3,
+) -> None:
+    """Calibration, rounds that fit and reports over 10,000 events, each cold."""
+    from cloister_simulations.benchmarks.accounting import run  # noqa: PLC0415
+
+    _show(run(repeats), json)
+
+
 def _show(result: "BenchmarkResult", path: Path | None) -> None:
     console = Console()
     table = Table(title=result.benchmark)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from cloister_simulations.benchmarks import dp_step
+from cloister_simulations.benchmarks import accounting, dp_step
 from cloister_simulations.benchmarks.commands import app
 from cloister_simulations.benchmarks.harness import interleaved
 
@@ -34,3 +34,9 @@ def test_the_command_writes_the_figures_by_name(tmp_path: Path) -> None:
         "noise_ms_per_100k",
         "noise_over_numpy",
     }
+
+
+def test_accounting_answers_every_question_in_a_process_of_its_own() -> None:
+    figures = accounting.run(repeats=1).figures
+    assert figures.keys() == {"calibrate_ms", "rounds_fit_ms", "rdp_report_ms", "pld_s"}
+    assert all(figure is not None and figure > 0 for figure in figures.values())
