@@ -17,7 +17,9 @@ class LocalTraining(Frozen):
     """What a node does in one round: ``steps`` steps of plain or Adam descent on noisy gradients.
 
     ``max_windows`` limits the windows of ``window`` answers that are drawn of one learner in one
-    step (None: all of them). Their gradients are summed before the clip.
+    step (None: all of them). Their gradients are summed before the clip. A learner's loss is the
+    mean over their answers; with ``loss_divisor`` it is the sum divided by that public number, so
+    that who answered more weighs more, up to the clip.
     """
 
     steps: int = Field(default=1, ge=1)
@@ -25,6 +27,7 @@ class LocalTraining(Frozen):
     learning_rate: float = Field(default=1.0, gt=0, le=1e6)
     window: int = Field(default=200, ge=2)
     max_windows: int | None = Field(default=None, ge=1)
+    loss_divisor: float | None = Field(default=None, gt=0)
 
 
 class ServerOptimizer(Frozen):

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -36,6 +37,8 @@ from cloister_simulations.result import (
 
 SETTINGS, DATA = "settings.json", "data.sha256"
 """What a simulation's directory was made for."""
+_pretrained = lru_cache(maxsize=2)(pretrained_weights)
+"""A sweep starts many simulations of one seed from the same public weights."""
 LIBRARIES = ("torch", "opacus", "flwr", "numpy", "dp-accounting", "scikit-learn")
 
 
@@ -125,7 +128,7 @@ def _initial_weights(
             weights[model.kind] = spec.initial_weights(population.curriculum, config.seed)
         else:
             reporter.begin(f"pretraining {model.kind}", 1)
-            weights[model.kind] = pretrained_weights(
+            weights[model.kind] = _pretrained(
                 spec, population.curriculum, model.pretraining, config.seed
             )
             reporter.reach(1)

@@ -64,7 +64,9 @@ class Tracer:
         if spec.items:
             self._item_bias = weights["item_bias"][:, 0].copy()
         self._usual_bias = self._bias_by_skill()
-        self._practice = weights["practice"][0] if spec.practice else None
+        self._practice: Floats | None = None
+        if spec.practice:
+            self._practice = weights["practice"][0] * np.float32(spec.practice_scale)
 
     def initial(self) -> TracerState:
         """The state of a learner without answers: zeros."""

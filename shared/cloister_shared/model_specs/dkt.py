@@ -31,7 +31,8 @@ class DktSpec(ModelSpec):
       says more than its skill does: the Rasch part of AKT (Ghosh et al. 2020, section 3.4).
     - ``practice``  (1, 15): weights of the learner's counted practice, if ``practice`` is set: the
       wide part of a wide-and-deep model (Cheng et al. 2016), which little data or much noise leaves
-      standing.
+      standing. Their features are multiplied by the public ``practice_scale``: a smaller one leaves
+      more of a clipped gradient to the other weights, and makes noise in these weights matter less.
     """
 
     kind: Literal["dkt"] = "dkt"
@@ -39,6 +40,7 @@ class DktSpec(ModelSpec):
     hidden: int = Field(default=32, ge=1)
     items: int = Field(default=0, ge=0)
     practice: bool = False
+    practice_scale: float = Field(default=1.0, gt=0)
 
     @classmethod
     def for_curriculum(cls, curriculum: Curriculum, options: Mapping[str, Any]) -> "DktSpec":
