@@ -34,8 +34,7 @@ class Measurement:
         """From times of one clock; ``ContenderError`` unless every round of the job ended."""
         if len(round_ends) != job.rounds or job.rounds < 2:
             raise ContenderError(
-                f"the job {job.name} has {job.rounds} rounds and needs at least 2, "
-                f"{len(round_ends)} ended"
+                f"{job.rounds} rounds were asked, at least 2 are needed, {len(round_ends)} ended"
             )
         seconds = [after - before for before, after in pairwise(round_ends)]
         return cls(job.cohort, round_ends[0] - began, seconds, versions)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from cloister_client.training.process import keep_freed_memory
+from cloister_client.training.process import keep_freed_memory, tune_process
 from cloister_simulations.benchmarks.contenders import Contender, ContenderError, Measurement
 from cloister_simulations.benchmarks.environments import cache_directory
 from cloister_simulations.benchmarks.harness import BenchmarkResult, machine
@@ -135,10 +135,10 @@ class Scores:
 
 def run(repeats: int, only: Iterable[str], reporter: Reporter) -> BenchmarkResult:
     """Time ours and the peers whose names begin with one of ``only`` (nothing: all of them)."""
-    allocator = "kept" if keep_freed_memory() else "default"
+    tune_process()
     wanted = tuple(only) or ("",)
     peers, absent = _install([one for one in PEERS if one.name.startswith(wanted)], reporter)
-    where = machine(allocator)
+    where = machine("kept" if keep_freed_memory() else "default")
     scores = compare(OurContender(), peers, JOBS, repeats=repeats, reporter=reporter)
     return BenchmarkResult(
         benchmark="simulation",

@@ -71,7 +71,7 @@ class WorkerContender:
     def run(self, job: Job) -> Measurement:
         """Start the script, give it the job and read when its rounds ended."""
         if job.name not in self.jobs:
-            raise ContenderError(f"{self.name} does not do the job {job.name}")
+            raise ContenderError("it is not run on this job")
         changed = replace(job, **self.changes)
         began = time.monotonic()
         answer = self._answer(json.dumps(asdict(changed)))
@@ -91,16 +91,16 @@ class WorkerContender:
         try:
             output, complaints = process.communicate(question, self.timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise ContenderError(f"{self.name} did not finish in {self.timeout_s:g} s") from error
+            raise ContenderError(f"it did not finish in {self.timeout_s:g} s") from error
         finally:
             _end_group(process)
         if process.returncode:
             last = complaints.strip().splitlines() or ["no message"]
-            raise ContenderError(f"{self.name} ended with {process.returncode}: {last[-1]}")
+            raise ContenderError(f"its worker ended with {process.returncode}: {last[-1]}")
         try:
             return Answer.model_validate_json(output)
         except ValidationError as error:
-            raise ContenderError(f"{self.name} gave no answer: {describe(error)}") from error
+            raise ContenderError(f"its worker gave no answer: {describe(error)}") from error
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

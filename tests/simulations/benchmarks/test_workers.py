@@ -69,9 +69,12 @@ def test_what_libraries_print_is_not_taken_for_the_answer(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("raise SystemExit('no such device')", "a worker ended with 1: no such device"),
-        ("print('hello')", "a worker gave no answer"),
-        (ECHO.replace("range(job", "range(1, job"), "has 3 rounds and needs at least 2, 2 ended"),
+        ("raise SystemExit('no such device')", "its worker ended with 1: no such device"),
+        ("print('hello')", "its worker gave no answer"),
+        (
+            ECHO.replace("range(job", "range(1, job"),
+            "3 rounds were asked, at least 2 are needed, 2 ended",
+        ),
     ],
 )
 def test_a_worker_that_fails_says_why(tmp_path: Path, text: str, sentence: str) -> None:
@@ -80,7 +83,7 @@ def test_a_worker_that_fails_says_why(tmp_path: Path, text: str, sentence: str) 
 
 
 def test_a_job_that_the_peer_does_not_do_is_not_started(tmp_path: Path) -> None:
-    with pytest.raises(ContenderError, match="does not do the job lr"):
+    with pytest.raises(ContenderError, match="not run on this job"):
         worker(tmp_path, "raise SystemExit(1)").run(job(name="lr"))
 
 
