@@ -53,6 +53,17 @@ class History:
         return History(self.items[part], self.skills[part], self.correct[part], self.when[part])
 
     @classmethod
+    def concatenate(cls, histories: Sequence["History"]) -> "History":
+        """All interactions of ``histories``, at least one, one learner after the other."""
+        most = max(history.skills.shape[1] for history in histories)
+        return cls(
+            np.concatenate([history.items for history in histories]),
+            np.concatenate([_padded(history.skills, most) for history in histories]),
+            np.concatenate([history.correct for history in histories]),
+            np.concatenate([history.when for history in histories]),
+        )
+
+    @classmethod
     def from_interactions(
         cls, interactions: Iterable[Interaction], curriculum: Curriculum
     ) -> "History":
@@ -109,6 +120,11 @@ class MemoryHistorySource:
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
         """Histories as they were given."""
         return [self.histories[learner] for learner in learners]
+
+
+def _padded(skills: NDArray[np.int32], columns: int) -> NDArray[np.int32]:
+    missing = columns - skills.shape[1]
+    return np.pad(skills, ((0, 0), (0, missing)), constant_values=-1) if missing else skills
 
 
 def not_in_curriculum(what: str, curriculum: Curriculum) -> str:

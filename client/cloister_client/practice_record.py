@@ -21,16 +21,25 @@ PER_GROUP = 2 + LATEST
 Features = NDArray[np.float32]
 
 
-def answered(history: History) -> Features:
-    """(n, 15) features of each answer, from the answers before it."""
+def answered(history: History, learners: NDArray[np.int64] | None = None) -> Features:
+    """(n, 15) features of each answer, from the learner's answers before it.
+
+    ``learners`` (n,) says whose each answer is where ``history`` holds those of several.
+    """
+    whose = np.zeros(len(history), dtype=np.int64) if learners is None else learners
     signed = _signed(history)
     rows, columns = np.nonzero(history.skills >= 0)
-    of_pairs = _before(history.skills[rows, columns], signed[rows])
+    skills = _within(whose[rows], history.skills[rows, columns])
+    of_pairs = _before(skills, signed[rows])
     features = np.zeros((len(history), PRACTICE_FEATURES), dtype=np.float32)
-    np.add.at(features[:, :PER_GROUP], rows, of_pairs)
-    features[:, :PER_GROUP] /= np.maximum(np.bincount(rows, minlength=len(history)), 1)[:, None]
-    features[:, PER_GROUP : 2 * PER_GROUP] = _before(history.items, signed)
-    features[:, 2 * PER_GROUP :] = _before(np.zeros(len(history), dtype=np.int32), signed)
+    if np.array_equal(rows, np.arange(len(history))):
+        features[:, :PER_GROUP] = of_pairs
+    else:
+        np.add.at(features[:, :PER_GROUP], rows, of_pairs)
+        counts = np.bincount(rows, minlength=len(history))
+        features[:, :PER_GROUP] /= np.maximum(counts, 1)[:, None]
+    features[:, PER_GROUP : 2 * PER_GROUP] = _before(_within(whose, history.items), signed)
+    features[:, 2 * PER_GROUP :] = _before(whose, signed)
     return features
 
 
@@ -53,7 +62,12 @@ def _signed(history: History) -> Features:
     return np.where(history.correct > 0.5, 1, -1).astype(np.float32)
 
 
-def _before(groups: NDArray[np.int32], signed: Features) -> Features:
+def _within(learners: NDArray[np.int64], groups: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(n,) a number for each learner's own group."""
+    return learners * (int(groups.max(initial=0)) + 1) + groups
+
+
+def _before(groups: NDArray[np.int64], signed: Features) -> Features:
     """(n, 5) features of each position, from the earlier positions of its group."""
     order = np.argsort(groups, kind="stable")
     sorted_groups, outcomes = groups[order], signed[order]

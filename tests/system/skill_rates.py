@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from cloister_client.histories import History
 from cloister_client.models import Batch, Scores
 from cloister_client.models.classification import classification_metrics
-from cloister_client.models.windows import pad
+from cloister_client.models.windows import all_of
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -78,14 +78,15 @@ class SkillRatesKind:
         local: LocalTraining,
         noise: NoiseSource,
     ) -> Batch[Answers]:
-        answered = [learner for learner, history in enumerate(histories) if len(history)]
-        rows = [histories[learner] for learner in answered]
+        whole = History.concatenate(histories)
+        windows = all_of(np.array([len(history) for history in histories]))
+        shares = np.repeat(windows.weights, windows.lengths).astype(np.float32)
         inputs = Answers(
-            skills=pad([row.skills[:, 0].clip(min=0) for row in rows], 0).long(),
-            correct=pad([row.correct for row in rows], 0),
-            weights=pad([np.full(len(row), 1 / len(row), np.float32) for row in rows], 0),
+            skills=windows.rows(whole.skills[:, 0].clip(min=0)).long(),
+            correct=windows.rows(whole.correct),
+            weights=windows.spread(shares),
         )
-        return Batch(inputs, torch.tensor(answered, dtype=torch.int64), len(histories))
+        return Batch(inputs, torch.from_numpy(windows.learners), len(histories))
 
     def loss(self, module: nn.Module, batch: Batch[Answers]) -> torch.Tensor:
         answers = batch.inputs

@@ -1,19 +1,20 @@
 """Deep knowledge tracing in torch: the behaviour of :class:`DktSpec`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from cloister_client.histories import History
 from cloister_client.models.base import Batch, Scores
 from cloister_client.models.classification import classification_metrics
-from cloister_client.models.recurrence import states_before
-from cloister_client.models.windows import pad, window_starts
+from cloister_client.models.leaves import LookUp
+from cloister_client.models.leaves import Scores as SkillScores
+from cloister_client.models.recurrence import InputGates, StateGates, states_before
+from cloister_client.models.windows import Windows, all_of, windows_of
 from cloister_client.practice_record import answered
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.dkt import PRACTICE_FEATURES, DktSpec
@@ -26,12 +27,12 @@ _ANSWERS_AT_ONCE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class DktInputs:
-    """R rows of T answers with at most S skills, the longest row first.
+    """R rows of T answers with at most S skills, the longest row first, answers first in memory.
 
     ``lengths`` (R,) int64: answers without padding. ``items`` (R, T) int64 and ``skills``
     (R, T, S) int64, padded with 0; ``shares`` (R, T, S) float32: 1/(number of skills), 0 where
     padded; ``correct`` (R, T) float32; ``weights`` (R, T) float32: 1/(predictions of the learner),
-    0 where padded; ``practice`` (R, T, 15) float32, or (R, 0, 0) where the spec does not use it.
+    0 where padded; ``practice`` (R, T, 15) float32, or (R, T, 0) where the spec does not use it.
     """
 
     lengths: torch.Tensor
@@ -48,15 +49,12 @@ class DktModule(nn.Module):
 
     def __init__(self, spec: DktSpec, weights: Weights) -> None:
         super().__init__()
-        self.skills, self.hidden = spec.skills, spec.hidden
+        self.skills = spec.skills
         tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
-        self.input = nn.Embedding.from_pretrained(tensors["input"], freeze=False)
-        self.recurrent = nn.Linear(spec.hidden, 4 * spec.hidden, bias=False)
-        self.recurrent.weight = nn.Parameter(tensors["recurrent"])
-        self.output = nn.Embedding.from_pretrained(tensors["output"], freeze=False)
-        self.item_bias: nn.Embedding | None = None
-        if spec.items:
-            self.item_bias = nn.Embedding.from_pretrained(tensors["item_bias"], freeze=False)
+        self.input = InputGates(tensors["input"])
+        self.recurrent = StateGates(tensors["recurrent"])
+        self.output = SkillScores(tensors["output"])
+        self.item_bias = LookUp(tensors["item_bias"]) if spec.items else None
         self.practice: nn.Linear | None = None
         if spec.practice:
             self.practice = nn.Linear(PRACTICE_FEATURES, 1, bias=False)
@@ -64,16 +62,15 @@ class DktModule(nn.Module):
 
     def forward(self, inputs: DktInputs) -> torch.Tensor:
         """(R, T) logits of a right answer, each from the answers before it only."""
-        answered = inputs.skills + self.skills * inputs.correct.long().unsqueeze(-1)
-        shares = inputs.shares.unsqueeze(-1)
-        gates = (self.input(answered) * shares).sum(dim=2)
-        states = states_before(gates, self.recurrent, inputs.lengths)
-        asked = (self.output(inputs.skills) * shares).sum(dim=2)
-        logits = (asked[..., : self.hidden] * states).sum(dim=-1) + asked[..., self.hidden]
+        answers = inputs.skills + self.skills * inputs.correct.long().unsqueeze(-1)
+        states = states_before(self.input, self.recurrent, answers, inputs.shares, inputs.lengths)
+        scores = self.output(states, inputs.skills, inputs.shares > 0)
+        logits: torch.Tensor = (scores * inputs.shares).sum(dim=2)
         if self.item_bias is not None:
-            logits = logits + self.item_bias(inputs.items).squeeze(-1)
+            true = (inputs.weights > 0).to(inputs.weights.dtype)
+            logits = logits + self.item_bias(inputs.items.unsqueeze(2), true.unsqueeze(2))[..., 0]
         if self.practice is not None:
-            logits = logits + self.practice(inputs.practice).squeeze(-1)
+            logits = logits + self.practice(inputs.practice)[..., 0]
         return logits
 
 
@@ -92,16 +89,9 @@ class DktKind:
         noise: NoiseSource,
     ) -> Batch[DktInputs]:
         """One row a window; the weights make the rows of a learner sum to their mean loss."""
-        rows: list[_Row] = []
-        for learner, history in enumerate(histories):
-            whole = _whole(spec, history, learner)
-            starts = window_starts(len(history), local, noise)
-            parts = [whole.part(slice(start, start + local.window)) for start in starts]
-            answers = sum(len(part.history) for part in parts)
-            rows += [replace(part, weight=1 / answers) for part in parts]
-        rows.sort(key=lambda row: -len(row.history))
-        owners = torch.tensor([row.learner for row in rows], dtype=torch.int64)
-        return Batch(_inputs(rows), owners, len(histories))
+        windows = windows_of(np.array([len(history) for history in histories]), local, noise)
+        inputs = _inputs(spec, histories, windows)
+        return Batch(inputs, torch.from_numpy(windows.learners), len(histories))
 
     def loss(self, module: nn.Module, batch: Batch[DktInputs]) -> torch.Tensor:
         """(rows,) weighted cross-entropy in nats."""
@@ -118,12 +108,14 @@ class DktKind:
         module = self.build(spec, weights)
         scores = [Scores(np.zeros(0), np.zeros(0))] * len(histories)
         for chunk in _chunks(histories):
-            rows = [_whole(spec, histories[position]) for position in chunk]
+            part = [histories[position] for position in chunk]
+            windows = all_of(np.array([len(history) for history in part]))
             with torch.no_grad():
-                probabilities = torch.sigmoid(module(_inputs(rows))).double().numpy()
-            for row, position in enumerate(chunk):
-                history = histories[position]
-                scores[position] = Scores(
+                logits = module(_inputs(spec, part, windows))
+            probabilities = torch.sigmoid(logits).double().numpy()
+            for row, own in enumerate(windows.learners):
+                history = part[own]
+                scores[chunk[own]] = Scores(
                     targets=history.correct[1:].astype(np.float64),
                     outputs=probabilities[row, 1 : len(history)],
                 )
@@ -134,51 +126,33 @@ class DktKind:
         return classification_metrics(scores)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A part of a learner's history with the practice before it, and each answer's weight."""
-
-    history: History
-    practice: NDArray[np.float32]
-    learner: int
-    weight: float = 1.0
-
-    def part(self, span: slice) -> "_Row":
-        return replace(self, history=self.history[span], practice=self.practice[span])
-
-
-def _whole(spec: DktSpec, history: History, learner: int = 0) -> _Row:
-    """The whole history as a row; its practice is counted from its first answer on."""
-    practice = answered(history) if spec.practice else np.zeros((0, 0), dtype=np.float32)
-    return _Row(history, practice, learner)
-
-
-def _inputs(rows: Sequence[_Row]) -> DktInputs:
-    histories = [row.history for row in rows]
-    skills = pad([history.skills for history in histories], -1)
-    known = (skills >= 0).float()
+def _inputs(spec: DktSpec, histories: Sequence[History], windows: Windows) -> DktInputs:
+    """The windows' answers as rows; practice is counted from a history's first answer on."""
+    whole = History.concatenate(histories)
+    learners = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    practice = answered(whole, learners) if spec.practice else np.zeros((len(whole), 0), np.float32)
+    known = whole.skills >= 0
+    shares = known / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    weights = np.repeat(windows.weights, windows.lengths)
     return DktInputs(
-        lengths=torch.tensor([len(history) for history in histories], dtype=torch.int64),
-        items=pad([history.items for history in histories], 0).long(),
-        skills=skills.clamp(min=0).long(),
-        shares=known / known.sum(dim=-1, keepdim=True).clamp(min=1),
-        correct=pad([history.correct for history in histories], 0.0),
-        weights=pad([np.full(len(row.history), row.weight, np.float32) for row in rows], 0.0),
-        practice=pad([row.practice for row in rows], 0.0),
+        lengths=torch.from_numpy(windows.lengths),
+        items=windows.rows(whole.items).long(),
+        skills=windows.rows(whole.skills.clip(min=0)).long(),
+        shares=windows.rows(shares.astype(np.float32)),
+        correct=windows.rows(whole.correct),
+        weights=windows.spread(weights.astype(np.float32)),
+        practice=windows.rows(practice * np.float32(spec.practice_scale)),
     )
 
 
 def _chunks(histories: Sequence[History]) -> Iterator[list[int]]:
-    """Positions of non-empty histories of similar length, as many as fit into one forward.
-
-    The longest comes first.
-    """
+    """Positions of non-empty histories of similar length, as many as fit into one forward."""
     order = sorted((i for i, h in enumerate(histories) if len(h)), key=lambda i: len(histories[i]))
     chunk: list[int] = []
     for position in order:
         if chunk and (len(chunk) + 1) * len(histories[position]) > _ANSWERS_AT_ONCE:
-            yield chunk[::-1]
+            yield chunk
             chunk = []
         chunk.append(position)
     if chunk:
-        yield chunk[::-1]
+        yield chunk

@@ -15,13 +15,15 @@ from torch import nn
 
 from cloister_client.histories import History
 from cloister_client.models.base import Batch, Scores
+from cloister_client.models.leaves import LookUp
+from cloister_client.models.leaves import Scores as ItemScores
 from cloister_client.models.ranking import (
     queries,
     rank_queries,
     ranking_metrics,
     ranking_scores,
 )
-from cloister_client.models.windows import pad, window_starts
+from cloister_client.models.windows import windows_of
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.recommender import RecommenderSpec
 from cloister_shared.plan import LocalTraining
@@ -30,7 +32,7 @@ from cloister_shared.privacy.noise import NoiseSource, choice
 
 @dataclass(frozen=True, slots=True)
 class RecommenderInputs:
-    """R rows of P queries.
+    """R rows of P queries, the longest row first, queries first in memory.
 
     ``recent`` (R, P, lags) int64 and ``recency`` (R, P, lags) float32: the items before, latest
     first, and their weights (0 where there is none); ``candidates`` (R, P, 1 + negatives) int64,
@@ -46,17 +48,17 @@ class RecommenderInputs:
 class RecommenderModule(nn.Module):
     """Two leaves, named as the spec's weights; each is called once per forward."""
 
-    def __init__(self, spec: RecommenderSpec, weights: Weights) -> None:
+    def __init__(self, weights: Weights) -> None:
         super().__init__()
-        self.factors = spec.factors
-        self.source = nn.Embedding.from_pretrained(_tensor(weights["source"]), freeze=False)
-        self.target = nn.Embedding.from_pretrained(_tensor(weights["target"]), freeze=False)
+        self.source = LookUp(torch.from_numpy(weights["source"].copy()))
+        self.target = ItemScores(torch.from_numpy(weights["target"].copy()))
 
     def forward(self, inputs: RecommenderInputs) -> torch.Tensor:
         """(R, P, 1 + negatives) scores of the candidates."""
-        learner = (self.source(inputs.recent) * inputs.recency.unsqueeze(-1)).sum(dim=2)
-        target = self.target(inputs.candidates)
-        return (target[..., : self.factors] * learner.unsqueeze(2)).sum(-1) + target[..., -1]
+        learner = self.source(inputs.recent, inputs.recency)
+        asked = (inputs.weights > 0).unsqueeze(2).expand_as(inputs.candidates)
+        scores: torch.Tensor = self.target(learner, inputs.candidates, asked)
+        return scores
 
 
 class RecommenderKind:
@@ -64,7 +66,7 @@ class RecommenderKind:
 
     def build(self, spec: RecommenderSpec, weights: Weights) -> nn.Module:
         """The torch module holding ``weights``."""
-        return RecommenderModule(spec, weights)
+        return RecommenderModule(weights)
 
     def batch(
         self,
@@ -74,16 +76,25 @@ class RecommenderKind:
         noise: NoiseSource,
     ) -> Batch[RecommenderInputs]:
         """Rows of at most ``window`` queries; learners without a query have no row."""
-        rows: list[tuple[History, NDArray[np.int64], int]] = []
-        owners: list[int] = []
-        for learner, history in enumerate(histories):
-            positions = queries(history)
-            starts = window_starts(len(positions), local, noise)
-            parts = [positions[start : start + local.window] for start in starts]
-            asked = sum(map(len, parts))
-            rows += [(history, part, asked) for part in parts]
-            owners += [learner] * len(parts)
-        return Batch(_inputs(spec, rows, noise), torch.tensor(owners).long(), len(histories))
+        whole = History.concatenate(histories)
+        lengths = np.array([len(history) for history in histories])
+        learners = np.repeat(np.arange(len(histories)), lengths)
+        asked = _first_meetings(whole.items, learners)
+        counts = np.bincount(learners[asked], minlength=len(histories))
+        windows = windows_of(counts, local, noise)
+        places = asked - (np.cumsum(lengths) - lengths)[learners[asked]]
+        recent, recency = _lagged(spec, whole.items, asked, places)
+        true = windows.rows(whole.items[asked]).long()
+        drawn = choice(noise, spec.items, true.numel() * spec.negatives)
+        negatives = torch.from_numpy(drawn).view(*true.t().shape, spec.negatives).transpose(0, 1)
+        weights = np.repeat(windows.weights, windows.lengths).astype(np.float32)
+        inputs = RecommenderInputs(
+            recent=windows.rows(recent).long(),
+            recency=windows.rows(recency),
+            candidates=torch.cat([true.unsqueeze(2), negatives], dim=2),
+            weights=windows.spread(weights),
+        )
+        return Batch(inputs, torch.from_numpy(windows.learners), len(histories))
 
     def loss(self, module: nn.Module, batch: Batch[RecommenderInputs]) -> torch.Tensor:
         """(rows,) weighted softmax cross-entropy of the true items, in nats."""
@@ -103,38 +114,30 @@ class RecommenderKind:
 
 def _ranks(spec: RecommenderSpec, weights: Weights, history: History) -> NDArray[np.float64]:
     positions = queries(history)
-    recent, recency = _lagged(spec, history, positions)
+    recent, recency = _lagged(spec, history.items, positions, positions)
     learner = np.einsum("pl,plf->pf", recency, weights["source"][recent])
     target, bias = weights["target"][:, :-1], weights["target"][:, -1]
     return rank_queries(history, learner @ target.T + bias)
 
 
-def _inputs(
-    spec: RecommenderSpec,
-    rows: Sequence[tuple[History, NDArray[np.int64], int]],
-    noise: NoiseSource,
-) -> RecommenderInputs:
-    lagged = [_lagged(spec, history, positions) for history, positions, _ in rows]
-    true = pad([history.items[positions] for history, positions, _ in rows], 0).long()
-    negatives = choice(noise, spec.items, true.numel() * spec.negatives)
-    drawn = torch.from_numpy(negatives).view(*true.shape, spec.negatives)
-    return RecommenderInputs(
-        recent=pad([recent for recent, _ in lagged], 0).long(),
-        recency=pad([recency for _, recency in lagged], 0.0),
-        candidates=torch.cat([true.unsqueeze(-1), drawn], dim=-1),
-        weights=pad([np.full(len(part), 1 / n, dtype=np.float32) for _, part, n in rows], 0.0),
-    )
+def _first_meetings(items: NDArray[np.int32], learners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions at which a learner meets an item for the first time, but for their first item."""
+    _, met = np.unique(learners * (int(items.max(initial=0)) + 1) + items, return_index=True)
+    met = np.sort(met)
+    return met[np.diff(learners[met], prepend=-1) == 0]
 
 
 def _lagged(
-    spec: RecommenderSpec, history: History, positions: NDArray[np.int64]
+    spec: RecommenderSpec,
+    items: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    places: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(queries, lags) items before each query, latest first, and their recency weights."""
+    """(queries, lags) items before each query, latest first, and their recency weights.
+
+    ``positions`` (queries,) are the queries' in ``items``, ``places`` in their own history.
+    """
     lags = np.arange(spec.lags)
-    before = positions[:, None] - 1 - lags
-    recency = np.where(before >= 0, np.float32(spec.recency) ** lags, 0).astype(np.float32)
-    return history.items[before.clip(min=0)], recency
-
-
-def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
-    return torch.from_numpy(array.copy())
+    recency = np.float32(spec.recency) ** lags
+    weights = np.where(places[:, None] > lags, recency, 0).astype(np.float32)
+    return items[(positions[:, None] - 1 - lags).clip(min=0)], weights

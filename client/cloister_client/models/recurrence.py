@@ -1,150 +1,154 @@
 """An LSTM recurrence that leaves every parameter in a leaf module of its own.
 
-Opacus attributes a gradient to a learner through hooks on leaf modules, and its samplers need each
-leaf called once per forward. The recurrence calls nothing: it takes the gates' two summands, runs
-without autograd, and its backward returns the gradient of the pre-activations of *all* steps. The
-leaf that owns the recurrent matrix is then called once, on the stacked earlier states.
+A gradient is attributed to a learner from what enters a leaf and the gradient of what leaves it,
+which needs each leaf called once per forward. So the recurrence is one function without parameters:
+it runs all steps without autograd, and its backward returns the gradient of the pre-activations of
+*all* steps, which is that of both leaves' outputs. The leaves themselves compute nothing.
 
-A learner's gradient must not depend on who else is in the batch, whatever weights a coordinator
-sends. So padding is never computed with: an overflow there would be NaN in the learner's gradient.
-And products run over whole blocks of rows, in which a row's result does not vary with their number:
-weights that amplify rounding make a difference in the last bit as large as the gradient itself.
+The steps are run by a compiled kernel (``kernels.lstm``) where there is one, else in PyTorch
+(``models.unrolled``). In both, a learner's gradient does not depend on who else is in the batch,
+whatever weights a coordinator sends.
 
 Hochreiter and Schmidhuber 1997; the forget gate of Gers et al. 2000. Backward: BPTT by hand.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-_BLOCK = 32
-"""Matrix products have a multiple of so many rows, which no kernel treats as a remainder."""
-_LEAST_COLUMNS = 16
-"""And at least so many columns: for fewer there are kernels that divide rows otherwise."""
-
-
-class Tape(NamedTuple):
-    """What a forward run leaves behind, time first: T steps, R rows in whole blocks, H units."""
-
-    gates: torch.Tensor
-    """(T, R, 4H) activated gates: input, forget, cell, output."""
-    cells: torch.Tensor
-    """(T + 1, R, H), zeros first."""
-    states: torch.Tensor
-    """(T + 1, R, H), zeros first: ``states[t]`` is what step t starts from."""
-    live: list[int]
-    """How many rows, the first ones, need the state after each step."""
+from cloister_client.kernels import lstm
+from cloister_client.models import unrolled
+from cloister_client.models.leaves import gathered_gradient
+from cloister_client.models.table_gradient import TableGradient
 
 
-def run(inputs: torch.Tensor, recurrent: torch.Tensor, lengths: torch.Tensor) -> Tape:
-    """Step through ``inputs`` (R, T, 4H) from zero states with the matrix ``recurrent`` (4H, H).
+class Tape(Protocol):
+    """What a forward run leaves behind for the one backward that it is good for."""
 
-    ``lengths`` (R,) are the rows' steps without padding, the longest row first. The state after a
-    row's last step is not needed, and is not that of an LSTM.
+    @property
+    def states(self) -> torch.Tensor:
+        """(R, T, H) before each step; what lies beyond a row's length means nothing."""
+
+    def deltas(self, gradient: torch.Tensor) -> torch.Tensor:
+        """(R, T, 4H) gradient of the pre-activations; ``gradient`` (R, T, H) is of the states.
+
+        What the states were computed from is overwritten.
+        """
+
+
+class InputGates(nn.Module):
+    """The leaf of what answers add to the gates; ``weight`` (size, 4H).
+
+    Its output is a place for the gradient: the rows are read while the recurrence runs.
     """
-    _, steps, width = inputs.shape
-    hidden = width // 4
-    gates = _whole_blocks(inputs.transpose(0, 1))
-    cells = inputs.new_zeros(steps + 1, gates.shape[1], hidden)
-    states = torch.zeros_like(cells)
-    live: list[int] = (lengths.unsqueeze(1) > torch.arange(1, steps + 1)).sum(dim=0).tolist()
-    transposed = recurrent.t().contiguous()
-    for step, rows in enumerate(live):
-        block = _round_up(rows)
-        gate = gates[step, :block].addmm_(states[step, :block], transposed)
-        gates[step, rows:] = 0
-        gate[:, : 2 * hidden].sigmoid_()
-        gate[:, 2 * hidden : 3 * hidden].tanh_()
-        gate[:, 3 * hidden :].sigmoid_()
-        enter, forget, cell, leave = gate.chunk(4, dim=1)
-        after = cells[step + 1, :block]
-        torch.mul(forget, cells[step, :block], out=after).addcmul_(enter, cell)
-        torch.tanh(after, out=states[step + 1, :block]).mul_(leave)
-    return Tape(gates, cells, states, live)
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(table)
+
+    def forward(self, indices: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """(R, T, 4H) zeros; ``indices`` and ``shares`` (R, T, S) as for ``LookUp``."""
+        result: torch.Tensor = _InputGates.apply(self.weight, self, indices, shares)
+        return result
+
+    def gradient(self, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> TableGradient:
+        """Each index that was read adds its share of the pre-activations' gradient."""
+        return gathered_gradient(self.weight, inputs, output)
+
+
+class StateGates(nn.Module):
+    """The leaf of what the state before adds to the gates; ``weight`` (4H, H). Output as above."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(matrix)
+
+    def forward(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """(R, T, 4H) zeros; ``states`` (R, T, H) before each step, ``lengths`` (R,), falling."""
+        result: torch.Tensor = _StateGates.apply(self.weight, states, lengths)
+        return result
+
+
+def states_before(
+    inputs: InputGates,
+    recurrent: StateGates,
+    indices: torch.Tensor,
+    shares: torch.Tensor,
+    lengths: torch.Tensor,
+) -> torch.Tensor:
+    """(R, T, H) state before each step of R rows, the longest first.
+
+    ``indices`` and ``shares`` (R, T, S) say what the rows read from ``inputs``; ``lengths`` (R,),
+    falling, are their true lengths. States beyond them mean nothing, and no gradient may come from
+    there. Gradients reach both leaves exactly as through an unrolled LSTM.
+    """
+    matrix = recurrent.weight.detach()
+    with torch.no_grad():
+        steps = lstm.run if lstm.available(matrix.dtype) else unrolled.run
+        run = partial(steps, inputs.weight.detach(), matrix, indices, shares, lengths)
+        tape: Tape = run()
+    places = inputs(indices, shares), recurrent(tape.states, lengths)
+    result: torch.Tensor = _Recurrence.apply(*places, tape, run)
+    return result
 
 
 class _Recurrence(torch.autograd.Function):
-    """States before each step as a function of the gates' summands, given the finished tape."""
+    """States before each step as a function of the leaves' outputs, given the finished tape.
+
+    The rare second backward (Opacus's ghost clipping has one) runs the steps again.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         from_inputs: torch.Tensor,
         from_states: torch.Tensor,
-        recurrent: torch.Tensor,
         tape: Tape,
+        run: Callable[[], Tape],
     ) -> torch.Tensor:
-        ctx.recurrent, ctx.tape = recurrent, tape
-        return _earlier(tape, len(from_inputs))
+        ctx.tape, ctx.run = tape, run
+        return tape.states
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows = len(gradients[0])
-        deltas = _deltas(ctx.tape, ctx.recurrent, _whole_blocks(gradients[0].transpose(0, 1)))
-        by_row = deltas[:, :rows].transpose(0, 1)
-        return by_row, by_row, None, None
+        tape, ctx.tape = ctx.tape or ctx.run(), None
+        deltas = tape.deltas(gradients[0])
+        return deltas, deltas, None, None
 
 
-def _deltas(tape: Tape, recurrent: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """(T, R, 4H) gradient of the pre-activations; ``gradient`` (T, R, H) is of ``states[:-1]``.
+class _InputGates(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: torch.Tensor,
+        leaf: InputGates,
+        indices: torch.Tensor,
+        shares: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.leaf, ctx.inputs = leaf, (indices, shares)
+        return weight.new_zeros(()).expand(*indices.shape[:2], weight.shape[1])
 
-    The derivative factors do not depend on the recursion and are formed for all steps at once.
-    """
-    steps, rows, width = tape.gates.shape
-    hidden = width // 4
-    enter, forget, cell, leave = tape.gates.chunk(4, dim=2)
-    squashed = tape.cells[1:].tanh()
-    through_cell = leave * (1 - squashed * squashed)
-    factors = torch.empty_like(tape.gates).view(steps, rows, 4, hidden)
-    factors[:, :, 0] = cell * enter * (1 - enter)
-    factors[:, :, 1] = tape.cells[:-1] * forget * (1 - forget)
-    factors[:, :, 2] = enter * (1 - cell * cell)
-    factors[:, :, 3] = squashed * leave * (1 - leave)
-    deltas = torch.zeros_like(factors)
-    carried = gradient.new_zeros(rows, hidden)
-    matrix = functional.pad(recurrent, (0, max(0, _LEAST_COLUMNS - hidden)))
-    for step in range(steps - 2, -1, -1):
-        part = slice(_round_up(tape.live[step]))
-        later = deltas[step + 1, part].flatten(1)
-        state = torch.mm(later, matrix)[:, :hidden].add_(gradient[step + 1, part])
-        cells = carried[part].mul_(forget[step + 1, part]).addcmul_(state, through_cell[step, part])
-        torch.mul(cells.unsqueeze(1), factors[step, part, :3], out=deltas[step, part, :3])
-        torch.mul(state, factors[step, part, 3], out=deltas[step, part, 3])
-    return deltas.flatten(2)
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return ctx.leaf.gradient(ctx.inputs, gradients[0]).total(), None, None, None
 
 
-def states_before(
-    from_inputs: torch.Tensor, recurrent: nn.Linear, lengths: torch.Tensor
-) -> torch.Tensor:
-    """(R, T, H) state before each step; ``from_inputs`` (R, T, 4H), ``recurrent`` a leaf.
+class _StateGates(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, weight: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.states, ctx.live = states, unrolled.live_rows(lengths, states.shape[1])
+        return weight.new_zeros(()).expand(*states.shape[:2], len(weight))
 
-    ``lengths`` (R,), falling, are the rows' true lengths; states beyond them mean nothing, and no
-    gradient may come from there. Gradients reach ``from_inputs`` and the leaf's weight, exactly as
-    through an unrolled LSTM.
-    """
-    weight = recurrent.weight.detach()
-    with torch.no_grad():
-        tape = run(from_inputs.detach(), weight, lengths)
-    # The product's value was used in `run`; this call lets the leaf see its inputs and gradients.
-    from_states = recurrent(_earlier(tape, len(from_inputs)))
-    result: torch.Tensor = _Recurrence.apply(from_inputs, from_states, weight, tape)
-    return result
-
-
-def _earlier(tape: Tape, rows: int) -> torch.Tensor:
-    """(rows, T, H) states before each step, without the rows that fill up a block."""
-    return tape.states[:-1, :rows].transpose(0, 1)
-
-
-def _whole_blocks(array: torch.Tensor) -> torch.Tensor:
-    """A copy of ``array`` (T, rows, n) with rows of zeros up to a whole block."""
-    steps, rows, width = array.shape
-    copy = array.new_zeros(steps, _round_up(rows), width)
-    copy[:, :rows] = array
-    return copy
-
-
-def _round_up(rows: int) -> int:
-    return -(-rows // _BLOCK) * _BLOCK
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, deltas = ctx.states.shape[2], gradients[0]
+        total = deltas.new_zeros(deltas.shape[2], hidden)
+        for step in range(1, len(ctx.live)):
+            part = slice(ctx.live[step])
+            total.addmm_(deltas[part, step].t(), ctx.states[part, step])
+        return total, None, None

@@ -1,21 +1,21 @@
 """From a sample of histories to the step's gradient: the seam behind which engines differ.
 
-The private engine goes through Opacus's hooks; the plain one is ordinary autograd, for baselines
+The private engine clips learner by learner; the plain one is ordinary autograd, for baselines
 without a guarantee.
 """
 
-import warnings
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from opacus import GradSampleModule
 from torch import nn
 
 from cloister_client.histories import History
 from cloister_client.models.base import Batch, ModelKind
 from cloister_client.models.windows import window_count
+from cloister_client.training.clipping import LeafCall, clipped_sums, is_small
 from cloister_client.training.optimizer import LearnerOptimizer
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -23,13 +23,9 @@ from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.mechanism import Mechanism
 from cloister_shared.privacy.noise import NoiseSource
 
-_ANSWERS_AT_ONCE = 20_000
+_ANSWERS_AT_ONCE = 40_000
 _GRADIENTS_AT_ONCE = 25_000_000
-"""Answers, and floats of their gradients per row, held together: bounds the memory of a step."""
-
-# Our leaves take indices and detached states, so their inputs never require a gradient; Opacus's
-# hooks need that of the outputs only.
-warnings.filterwarnings("ignore", message="Full backward hook is firing")
+"""Answers, and floats of gradients that are held for every row: bounds the memory of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +47,17 @@ class Task:
 
     def batches(self, histories: Sequence[History]) -> Iterator[Batch[Any]]:
         """The sampled histories in chunks that have at least one row."""
-        for chunk in chunks(histories, self.local, self.spec.dimension):
+        shapes = self.spec.shapes()
+        held = [name for name in shapes if is_small(self.module.get_submodule(name))]
+        dimension = sum(math.prod(shapes[name]) for name in held)
+        for chunk in chunks(histories, self.local, dimension):
             batch = self.kind.batch(self.spec, chunk, self.local, self.noise)
             if len(batch.learner_of_row):
                 yield batch
 
-    def optimizer(self) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """The node's own optimizer, fresh in every round."""
-        parameters, rate = self.module.parameters(), self.local.learning_rate
+        rate = self.local.learning_rate
         if self.local.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=rate)
         return torch.optim.SGD(parameters, lr=rate)
@@ -72,16 +71,16 @@ class Engine(Protocol):
 
 
 class PrivateEngine:
-    """Per-learner gradients by Opacus's hooks, summed over windows, clipped, noised."""
+    """Gradients clipped learner by learner, summed and noised, out of one backward a batch."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.module = GradSampleModule(task.module, loss_reduction="sum", strict=True)
-        self._outputs: list[torch.Tensor] = []
-        for name in task.spec.shapes():
-            task.module.get_submodule(name).register_forward_hook(self._keep_output)
+        self.leaves = [task.module.get_submodule(name) for name in task.spec.shapes()]
+        self._calls: dict[nn.Module, tuple[tuple[torch.Tensor, ...], torch.Tensor]] = {}
+        for leaf in self.leaves:
+            leaf.register_forward_hook(self._keep)
         self.optimizer = LearnerOptimizer(
-            task.optimizer(),
+            task.optimizer([leaf.get_parameter("weight") for leaf in self.leaves]),
             noise_multiplier=task.mechanism.noise_multiplier,
             max_grad_norm=task.mechanism.clip_norm,
             expected_batch_size=task.batch_size,
@@ -92,23 +91,34 @@ class PrivateEngine:
         """One DP-SGD step (Abadi et al. 2016, algorithm 1, with learners as examples)."""
         self.optimizer.start_sum()
         for batch in self.task.batches(histories):
-            self._backward(self.task.kind.loss(self.module, batch).sum())
-            self.optimizer.sum_rows(batch.learner_of_row, batch.learners)
-            self.optimizer.clip_and_accumulate()
-            self.optimizer.drop_samples()
+            calls = self.backward(batch)
+            self.optimizer.add_clipped(
+                clipped_sums(
+                    calls, batch.learner_of_row, batch.learners, self.task.mechanism.clip_norm
+                )
+            )
         self.optimizer.step()
 
-    def _backward(self, loss: torch.Tensor) -> None:
-        """Run the backward as far as the leaves' outputs, where Opacus's hooks listen.
+    def backward(self, batch: Batch[Any]) -> list[LeafCall]:
+        """What entered each leaf, and the gradient of what left it.
 
-        The weights' own gradients, a sum over all learners, would cost as much again for nothing.
+        The backward ends there: the weights' own gradients, sums over all learners, would cost as
+        much again for nothing.
         """
-        torch.autograd.grad(loss, self._outputs)
-        self._outputs.clear()
+        loss = self.task.kind.loss(self.task.module, batch).sum()
+        kept = [self._calls.pop(leaf) for leaf in self.leaves]
+        gradients = torch.autograd.grad(loss, [output for _, output in kept])
+        return [
+            LeafCall(leaf, inputs, gradient)
+            for leaf, (inputs, _), gradient in zip(self.leaves, kept, gradients, strict=True)
+        ]
 
-    def _keep_output(self, leaf: nn.Module, inputs: object, output: torch.Tensor) -> None:
-        del leaf, inputs
-        self._outputs.append(output)
+    def _keep(
+        self, leaf: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> None:
+        if leaf in self._calls:
+            raise RuntimeError(f"{type(leaf).__name__} was called twice in one forward")
+        self._calls[leaf] = tuple(one.detach() for one in inputs), output
 
 
 class PlainEngine:
@@ -116,7 +126,7 @@ class PlainEngine:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.optimizer = task.optimizer()
+        self.optimizer = task.optimizer(list(task.module.parameters()))
 
     def step(self, histories: Sequence[History]) -> None:
         """One step on the sum of the learners' mean losses over the public batch size."""
@@ -148,7 +158,8 @@ def chunks(
 ) -> Iterator[list[History]]:
     """Histories of similar length together, as many as are worth holding at once.
 
-    One learner is never divided; ``dimension`` is the number of weights.
+    One learner is never divided; ``dimension`` is the number of weights whose gradient is held for
+    every row.
     """
     chunk: list[History] = []
     answers = rows = 0

@@ -1,15 +1,16 @@
-"""Opacus's optimizer with learners as samples and noise from a :class:`NoiseSource`."""
+"""Opacus's optimizer with noise from a :class:`NoiseSource` and sums that are already clipped."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers import DPOptimizerFastGradientClipping
 
 from cloister_shared.privacy.noise import NoiseSource, gaussian
 
 
-class LearnerOptimizer(DPOptimizer):
-    """Clips sums over each learner's rows, and never uses torch's generators.
+class LearnerOptimizer(DPOptimizerFastGradientClipping):
+    """Adds noise to sums over learners of clipped gradients, and never uses torch's generators.
 
     ``expected_batch_size`` is the public sampling rate · declared size, not a count.
     """
@@ -32,31 +33,16 @@ class LearnerOptimizer(DPOptimizer):
         )
         self.noise = noise
 
-    def sum_rows(self, learner_of_row: torch.Tensor, learners: int) -> None:
-        """Turn gradients per row into gradients per learner, before any clipping.
-
-        A learner whose gradient is not finite contributes zero: it is never released raw.
-        """
-        finite = torch.ones(learners, dtype=torch.bool)
-        for parameter in self.params:
-            rows = parameter.grad_sample
-            summed = rows.new_zeros(learners, *parameter.shape)
-            summed.index_add_(0, learner_of_row, rows)
-            parameter.grad_sample = summed
-            finite &= summed.flatten(1).isfinite().all(dim=1)
-        if not finite.all():
-            for parameter in self.params:
-                parameter.grad_sample[~finite] = 0
-
     def start_sum(self) -> None:
         """Begin a step with a sum of zero, so that an empty batch is noised like any other."""
         for parameter in self.params:
             parameter.summed_grad = torch.zeros_like(parameter)
 
-    def drop_samples(self) -> None:
-        """Forget the gradients of a chunk of learners once they are in the sum."""
-        for parameter in self.params:
-            parameter.grad_sample = None
+    def add_clipped(self, sums: Sequence[torch.Tensor]) -> None:
+        """Add sums of clipped gradients, one for each parameter in the optimizer's order."""
+        for parameter, clipped in zip(self.params, sums, strict=True):
+            parameter.grad = clipped
+        self.accumulate()
 
     def add_noise(self) -> None:
         """Add ``noise_multiplier · max_grad_norm`` times a standard Gaussian."""
@@ -76,8 +62,3 @@ class LearnerOptimizer(DPOptimizer):
         self.add_noise()
         self.scale_grad()
         return self.original_optimizer.step()
-
-    @property
-    def accumulated_iterations(self) -> int:
-        """Always one: a learner's rows lie in one chunk, and chunks add up to one batch."""
-        return 1

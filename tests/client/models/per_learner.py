@@ -1,4 +1,4 @@
-"""Gradients per learner through Opacus's hooks, as training takes them, before any clipping."""
+"""Gradients per learner: by our engine, by Opacus's hooks, by Opacus's ghost clipping."""
 
 import warnings
 from collections.abc import Sequence
@@ -6,16 +6,22 @@ from dataclasses import replace
 
 import torch
 from opacus import GradSampleModule
+from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
 from cloister_client.histories import History
 from cloister_client.models import Batch, model_kind
-from cloister_client.training.optimizer import LearnerOptimizer
+from cloister_client.training.clipping import LeafCall, clipped_sums
+from cloister_client.training.engine import PrivateEngine, Task, build_module
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.plan import LocalTraining
+from cloister_shared.privacy.mechanism import Mechanism
 from cloister_shared.privacy.noise import KeyedNoise
 
 Gradients = dict[str, torch.Tensor]
 """(learners, *shape) by weight name."""
+
+WIDE_CLIP = 1e30
+"""More than the length of any gradient: nothing is clipped."""
 
 
 def make_batch(
@@ -24,25 +30,92 @@ def make_batch(
     return model_kind(spec).batch(spec, histories, local, KeyedNoise(key))
 
 
+def leaf_calls(
+    spec: ModelSpec, weights: Weights, batch: Batch, dtype: torch.dtype = torch.float32
+) -> list[LeafCall]:
+    """What the engine knows of a batch after its backward, a call for each weight of the spec."""
+    kind = model_kind(spec)
+    task = Task(
+        module=build_module(spec, kind, weights).to(dtype),
+        spec=spec,
+        kind=kind,
+        local=LocalTraining(),
+        mechanism=Mechanism(noise_multiplier=1.0, clip_norm=1.0, sampling_rate=1.0),
+        declared_size=1,
+        noise=KeyedNoise(1),
+    )
+    return PrivateEngine(task).backward(batch)
+
+
+def engine_gradients(
+    spec: ModelSpec, weights: Weights, batch: Batch, dtype: torch.dtype = torch.float32
+) -> Gradients:
+    """As the private engine forms them: its sum without clipping, one learner's part at a time."""
+    calls = leaf_calls(spec, weights, batch, dtype)
+    found = [
+        clipped_sums(_only(learner, calls, batch), batch.learner_of_row, batch.learners, WIDE_CLIP)
+        for learner in range(batch.learners)
+    ]
+    return {
+        name: torch.stack([sums[place] for sums in found])
+        for place, name in enumerate(spec.shapes())
+    }
+
+
+def engine_sums(
+    spec: ModelSpec,
+    weights: Weights,
+    batch: Batch,
+    clip_norm: float,
+    dtype: torch.dtype = torch.float32,
+) -> Gradients:
+    """(1, *shape) sum of the learners' clipped gradients, by weight name."""
+    calls = leaf_calls(spec, weights, batch, dtype)
+    sums = clipped_sums(calls, batch.learner_of_row, batch.learners, clip_norm)
+    return {name: one.unsqueeze(0) for name, one in zip(spec.shapes(), sums, strict=True)}
+
+
+def clipped_sum_of(gradients: Gradients, clip_norm: float) -> Gradients:
+    """(1, *shape) the same from gradients per learner, by Abadi et al. 2016, algorithm 1."""
+    factors = (clip_norm / (norms_of(gradients) + 1e-6)).clamp(max=1)
+    return {
+        name: torch.einsum("n,n...->...", factors, part.double()).unsqueeze(0)
+        for name, part in gradients.items()
+    }
+
+
+def norms_of(gradients: Gradients) -> torch.Tensor:
+    """(learners,) float64 length of each learner's whole gradient."""
+    return _flat(gradients).norm(dim=1)
+
+
 def hooked_gradients(
     spec: ModelSpec, weights: Weights, batch: Batch, dtype: torch.dtype = torch.float32
 ) -> Gradients:
-    kind = model_kind(spec)
-    module = GradSampleModule(kind.build(spec, weights).to(dtype), loss_reduction="sum")
-    optimizer = LearnerOptimizer(
-        torch.optim.SGD(module.parameters()),
-        noise_multiplier=1.0,
-        max_grad_norm=1.0,
-        expected_batch_size=1.0,
-        noise=KeyedNoise(1),
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        kind.loss(module, batch).sum().backward()
-    optimizer.sum_rows(batch.learner_of_row, batch.learners)
+    """By Opacus's hooks, through what it calls samples: our rows."""
+    module = GradSampleModule(_build(spec, weights, dtype), loss_reduction="sum")
+    _backward(spec, module, batch)
     return {
-        name: module._module.get_parameter(f"{name}.weight").grad_sample for name in spec.shapes()
+        name: _of_learners(module._module.get_parameter(f"{name}.weight").grad_sample, batch)
+        for name in spec.shapes()
     }
+
+
+def ghost_norms(
+    spec: ModelSpec, weights: Weights, batch: Batch, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """(rows,) by Opacus's ghost clipping, which knows rows and not learners."""
+    module = GradSampleModuleFastGradientClipping(
+        _build(spec, weights, dtype), loss_reduction="sum"
+    )
+    _backward(spec, module, batch)
+    return module.get_norm_sample()
+
+
+def row_by_row(batch: Batch) -> Batch:
+    """The batch with each row a learner of its own."""
+    rows = len(batch.learner_of_row)
+    return replace(batch, learner_of_row=torch.arange(rows), learners=rows)
 
 
 def in_double(batch: Batch) -> Batch:
@@ -58,17 +131,38 @@ def in_double(batch: Batch) -> Batch:
     return replace(batch, inputs=replace(inputs, **exact))
 
 
-def _reciprocal(rounded: torch.Tensor) -> torch.Tensor:
-    counts = (1 / rounded.double()).round()
-    return torch.where(rounded > 0, 1 / counts, torch.zeros_like(counts))
-
-
 def relative_difference(ours: Gradients, reference: Gradients) -> float:
     """The largest distance of any learner's whole gradient, relative to its length."""
     return max(
         ((mine - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
         for mine, theirs in zip(_flat(ours), _flat(reference), strict=True)
     )
+
+
+def _only(learner: int, calls: Sequence[LeafCall], batch: Batch) -> list[LeafCall]:
+    """The calls as they would be if no other learner had a gradient."""
+    own = (batch.learner_of_row == learner).view(-1, 1, 1)
+    return [replace(call, output=call.output * own) for call in calls]
+
+
+def _build(spec: ModelSpec, weights: Weights, dtype: torch.dtype) -> torch.nn.Module:
+    return model_kind(spec).build(spec, weights).to(dtype)
+
+
+def _backward(spec: ModelSpec, module: torch.nn.Module, batch: Batch) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        model_kind(spec).loss(module, batch).sum().backward()
+
+
+def _of_learners(by_row: torch.Tensor, batch: Batch) -> torch.Tensor:
+    summed = by_row.new_zeros(batch.learners, *by_row.shape[1:])
+    return summed.index_add_(0, batch.learner_of_row, by_row)
+
+
+def _reciprocal(rounded: torch.Tensor) -> torch.Tensor:
+    counts = (1 / rounded.double()).round()
+    return torch.where(rounded > 0, 1 / counts, torch.zeros_like(counts))
 
 
 def _flat(gradients: Gradients) -> torch.Tensor:

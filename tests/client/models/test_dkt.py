@@ -20,7 +20,13 @@ from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining
 
 from ..learners import ITEMS, SKILLS, made_up_history, random_weights
-from .per_learner import Gradients, hooked_gradients, in_double, make_batch, relative_difference
+from .per_learner import (
+    Gradients,
+    hooked_gradients,
+    in_double,
+    make_batch,
+    relative_difference,
+)
 
 SPEC = DktSpec(skills=SKILLS, hidden=4)
 WIDE = DktSpec(skills=SKILLS, hidden=3, items=ITEMS, practice=True)
@@ -149,6 +155,27 @@ def test_losses_of_a_learners_rows_sum_to_the_mean_over_their_answers():
     losses = DktKind().loss(DktKind().build(SPEC, zeros), batch)
     sums = torch.zeros(3).index_add_(0, batch.learner_of_row, losses)
     np.testing.assert_allclose(sums.detach(), np.log(2), rtol=1e-6)
+
+
+def test_a_public_divisor_leaves_the_sum_over_a_learners_answers():
+    histories = [made_up_history(length, 5) for length in (1, 9, 4)]
+    local = LocalTraining(window=4, loss_divisor=10)
+    batch = make_batch(SPEC, histories, local)
+    zeros = {name: np.zeros_like(weight) for name, weight in WEIGHTS.items()}
+    losses = DktKind().loss(DktKind().build(SPEC, zeros), batch)
+    sums = torch.zeros(3).index_add_(0, batch.learner_of_row, losses)
+    np.testing.assert_allclose(sums.detach(), np.log(2) * np.array([1, 9, 4]) / 10, rtol=1e-6)
+
+
+def test_a_smaller_scale_of_practice_needs_larger_weights_for_the_same_model():
+    histories, weights = [made_up_history(9, 5)], random_weights(WIDE)
+    scaled = WIDE.model_copy(update={"practice_scale": 0.25})
+    larger = {**weights, "practice": 4 * weights["practice"]}
+    (one,), (other,) = (
+        DktKind().score(spec, values, histories)
+        for spec, values in ((WIDE, weights), (scaled, larger))
+    )
+    np.testing.assert_allclose(other.outputs, one.outputs, rtol=1e-6)
 
 
 def test_drawn_windows_count_as_the_learners_whole_history():

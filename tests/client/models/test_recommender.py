@@ -17,7 +17,13 @@ from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.noise import SystemNoise
 
 from ..learners import ITEMS, PairedNoise, made_up_history, random_weights
-from .per_learner import Gradients, hooked_gradients, in_double, make_batch, relative_difference
+from .per_learner import (
+    Gradients,
+    hooked_gradients,
+    in_double,
+    make_batch,
+    relative_difference,
+)
 
 SPEC = RecommenderSpec(items=ITEMS, factors=3, lags=3, negatives=4)
 KIND = RecommenderKind()

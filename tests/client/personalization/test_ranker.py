@@ -32,7 +32,7 @@ def test_what_is_served_is_what_was_trained(weights, length: int):
         candidates=torch.arange(20).view(1, 1, -1),
         weights=torch.ones(1, 1),
     )
-    trained = RecommenderModule(SPEC, weights)(inputs).detach().numpy()[0, 0]
+    trained = RecommenderModule(weights)(inputs).detach().numpy()[0, 0]
     np.testing.assert_allclose(Ranker(SPEC, weights).scores(items), trained, atol=1e-5)
 
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from cloister_client.models.dkt import DktKind
-from cloister_client.training import engine, optimizer, train_round
+from cloister_client.models.table_gradient import TableGradient
+from cloister_client.training import clipping, engine, optimizer, train_round
 from cloister_client.training import round as round_module
+from cloister_client.training.clipping import clipped_sums
+from cloister_client.training.coefficients import coefficients_for
 from cloister_client.training.engine import PrivateEngine
-from cloister_client.training.optimizer import LearnerOptimizer
 from cloister_shared.privacy.noise import bernoulli, gaussian, uniform
 
 from ..learners import ConstantNoise, made_up_history
@@ -120,22 +122,33 @@ def noise_of_torch(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_clip_ten_times_as_wide(patch: pytest.MonkeyPatch) -> None:
-    honest = LearnerOptimizer.clip_and_accumulate
+    patch.setattr(
+        engine,
+        "clipped_sums",
+        lambda calls, owners, learners, clip: clipped_sums(calls, owners, learners, 10 * clip),
+    )
 
-    def wide(self):
-        self.max_grad_norm *= 10
-        honest(self)
-        self.max_grad_norm /= 10
 
-    patch.setattr(LearnerOptimizer, "clip_and_accumulate", wide)
+def a_clip_of_some_weights_only(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TableGradient, "squared_norms", lambda self, owners, count: torch.zeros(count))
+
+
+def one_clip_for_all(patch: pytest.MonkeyPatch) -> None:
+    """Everybody is scaled down as one who is clipped least."""
+    honest = coefficients_for
+
+    def most(squares, clip_norm):
+        coefficients = honest(squares, clip_norm)
+        return coefficients.max().expand(len(coefficients))
+
+    patch.setattr(clipping, "coefficients_for", most)
 
 
 def windows_as_samples(patch: pytest.MonkeyPatch) -> None:
-    honest = LearnerOptimizer.sum_rows
     patch.setattr(
-        LearnerOptimizer,
-        "sum_rows",
-        lambda self, rows, _: honest(self, torch.arange(len(rows)), len(rows)),
+        engine,
+        "clipped_sums",
+        lambda calls, rows, _, clip: clipped_sums(calls, torch.arange(len(rows)), len(rows), clip),
     )
 
 
@@ -206,6 +219,8 @@ def reweighted(weigh: Callable[[torch.Tensor], torch.Tensor]) -> Patch:
         (uniform_noise, noise_without_learners),
         (noise_of_torch, no_seed_matters),
         (a_clip_ten_times_as_wide, sensitivity),
+        (a_clip_of_some_weights_only, sensitivity),
+        (one_clip_for_all, sensitivity),
         (windows_as_samples, sensitivity),
         (a_count_as_divisor, sensitivity),
         (a_count_as_divisor, public_divisor),
@@ -223,6 +238,8 @@ def reweighted(weigh: Callable[[torch.Tensor], torch.Tensor]) -> Patch:
         "noise that is not Gaussian",
         "noise of torch's generator",
         "a clip ten times as wide",
+        "a clip of some weights only",
+        "one clip for all",
         "windows as samples",
         "a count as divisor, moved",
         "a count as divisor, scaled",
@@ -240,6 +257,7 @@ def test_a_round_that_breaks_a_promise_is_caught(broken, check, monkeypatch):
 
 
 def test_the_promises_hold_when_learners_are_taken_a_few_at_a_time(monkeypatch):
-    monkeypatch.setattr(engine, "_GRADIENTS_AT_ONCE", 500)
+    monkeypatch.setattr(engine, "_ANSWERS_AT_ONCE", 15)
+    assert len(list(engine.chunks(RAGGED, make_case().local, 0))) == 3
     sensitivity()
     mean_within_learner()

@@ -1,0 +1,12 @@
+"""By how much a learner's gradient is scaled down."""
+
+import torch
+
+TINY = 1e-6
+"""Added to norms, as in Opacus, so that nothing is divided by zero."""
+
+
+def coefficients_for(squared_norms: torch.Tensor, clip_norm: float) -> torch.Tensor:
+    """(learners,) min(1, clip_norm / norm); 0 for a norm that is not finite."""
+    coefficients = (clip_norm / (squared_norms.sqrt() + TINY)).clamp(max=1)
+    return coefficients.masked_fill(~squared_norms.isfinite(), 0)
