@@ -1,4 +1,4 @@
-"""Flower's side of a node: a ClientApp that hands bytes to :class:`Node` and bytes back.
+"""Flower's side of a node: a ClientApp that hands bytes to a ``Participant`` and bytes back.
 
 All use of Flower in this package is here and in :mod:`cloister_client.app`.
 """
@@ -6,18 +6,29 @@ All use of Flower in this package is here and in :mod:`cloister_client.app`.
 import logging
 import traceback
 from collections.abc import Callable
+from typing import Protocol
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from cloister_client.node import Node
 from cloister_shared.errors import CloisterError
 from cloister_shared.messages import BODY_KEY, RECORD_KEY, RELEASE_ACTION, TRAIN_ACTION
 
 _LOG = logging.getLogger(__name__)
 
-NodeProvider = Callable[[Context], Node]
-"""Finds the node that a Flower context belongs to."""
+
+class Participant(Protocol):
+    """Whoever answers the coordinator: a node, or what stands for many in a simulation."""
+
+    def answer_train(self, message: bytes) -> bytes:
+        """The reply to a train request."""
+
+    def answer_release(self, message: bytes) -> bytes:
+        """The reply to a release."""
+
+
+NodeProvider = Callable[[Context], Participant]
+"""Finds the participant that a Flower context belongs to."""
 
 
 def make_client_app(provide: NodeProvider) -> ClientApp:

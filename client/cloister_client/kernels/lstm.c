@@ -149,8 +149,11 @@ int64_t cloister_forward(const Rows *rows, const float *table, const float *pack
     if (!scratch) return 1;
     float *gates = scratch, *state = gates + BLOCK * gate_row, *tanhs = state + BLOCK * hidden;
     for (int64_t row = first; row < last; row++) {
+        float *states = rows->states + row * rows->steps * hidden;
+        int64_t known = rows->lengths[row] > 0 ? rows->lengths[row] : 1;
         memset(rows->cells + row * rows->steps * hidden, 0, hidden * sizeof(float));
-        memset(rows->states + row * rows->steps * hidden, 0, hidden * sizeof(float));
+        memset(states, 0, hidden * sizeof(float));
+        memset(states + known * hidden, 0, (rows->steps - known) * hidden * sizeof(float));
     }
     for (int64_t step = 0;; step++) {
         int64_t live = live_rows(rows, first, count, step);

@@ -46,7 +46,7 @@ class CompiledTape:
     gates: torch.Tensor
     cells: torch.Tensor
     states: torch.Tensor
-    """(R, T, H) before each step; what lies beyond a row's length means nothing."""
+    """(R, T, H) before each step; zeros beyond a row's length."""
 
     def deltas(self, gradient: torch.Tensor) -> torch.Tensor:
         """(R, T, 4H) gradient of the pre-activations, in the place of the gates.
@@ -127,14 +127,16 @@ def clipped_sum(
     lengths: torch.Tensor,
     owners: torch.Tensor,
     squares: torch.Tensor,
+    *,
     clip_norm: float,
     tiny: float,
 ) -> torch.Tensor:
     """(O, I) sum over learners of their clipped gradients, which are Σ ``deltas`` ⊗ ``states``.
 
-    ``deltas`` (R, T, O) and ``states`` (R, T, I) with rows first in memory, of ``owners`` (R,), with
-    ``lengths`` (R,) steps of which the first and the last add nothing. ``squares`` (learners,), the
-    squared norms of the learners' other gradients, is made up to those of the whole ones.
+    ``deltas`` (R, T, O) and ``states`` (R, T, I) with rows first in memory, of ``owners`` (R,),
+    with ``lengths`` (R,) steps of which the first and the last add nothing. ``squares``
+    (learners,), the squared norms of the learners' other gradients, is made up to those of the
+    whole ones. ``tiny`` is added to norms.
     """
     (_, steps, outputs), inputs, learners = deltas.shape, states.shape[2], len(squares)
     order = torch.argsort(owners, stable=True)

@@ -146,9 +146,12 @@ class _StateGates(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden, deltas = ctx.states.shape[2], gradients[0]
-        total = deltas.new_zeros(deltas.shape[2], hidden)
+        (deltas,), states = gradients, ctx.states
+        if states.is_contiguous():
+            # With rows first there are zeros where nothing counts, in deltas and in states.
+            return torch.mm(deltas.flatten(0, 1).t(), states.flatten(0, 1)), None, None
+        total = deltas.new_zeros(deltas.shape[2], states.shape[2])
         for step in range(1, len(ctx.live)):
             part = slice(ctx.live[step])
-            total.addmm_(deltas[part, step].t(), ctx.states[part, step])
+            total.addmm_(deltas[part, step].t(), states[part, step])
         return total, None, None

@@ -5,13 +5,14 @@ to a row is summed over their readings of it, so work and memory follow the read
 of the table: a catalogue of a million items costs a learner no more than one of a hundred.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
 
-_FLOATS_AT_ONCE = 2**20
-"""Sums that are held together while their norms are taken: few enough to stay in the cache."""
+_FLOATS_AT_ONCE = 2**18
+"""Sums that are held together while they are used: few enough to stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -31,45 +32,34 @@ class TableGradient:
     size: int
     bias: bool = False
 
+    @property
+    def width(self) -> int:
+        """How many columns the table has: D, or D + 1."""
+        return self.vectors.shape[1] + self.bias
+
     def total(self) -> torch.Tensor:
-        """(size, D or D + 1) the whole gradient."""
+        """(size, width) the whole gradient."""
         indices, order = torch.sort(self.indices, stable=True)
         starts = torch.searchsorted(indices, torch.arange(self.size))
-        return self._sums(order, starts)
-
-    def weighted(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """The gradient with each batch row's part times ``coefficients`` (rows,).
-
-        What has the coefficient zero is left out, even where it is not finite.
-        """
-        factors = coefficients[self.batch_rows]
-        scaled = replace(self, weights=self.weights * factors)
-        return (scaled if factors.all() else scaled._only(factors != 0)).total()
-
-    def squared_norms(self, owners: torch.Tensor, count: int) -> torch.Tensor:
-        """(count,) squared norms; ``owners`` (rows,) says whose each row of the batch is."""
-        readers = owners[self.batch_rows]
-        keys, order = torch.sort(readers * self.size + self.indices, stable=True)
-        starts = _starts_of_runs(keys)
-        norms = self.vectors.new_zeros(count)
-        at_once = max(1, _FLOATS_AT_ONCE // self.vectors.shape[1])
-        for first in range(0, len(starts), at_once):
-            part = starts[first : first + at_once]
-            end = starts[first + at_once] if first + at_once < len(starts) else len(order)
-            sums = self._sums(order[part[0] : end], part - part[0])
-            squares = torch.linalg.vector_norm(sums, dim=1).square_()
-            norms.index_add_(0, readers[order[part]], squares)
-        return norms
+        return self.sums(order, starts)
 
     def per_row(self, rows: int) -> torch.Tensor:
-        """(rows, size, D or D + 1) one table for each row of the batch; for few and small ones."""
+        """(rows, size, width) one table for each row of the batch; for few and small ones."""
         apart = replace(
             self, indices=self.batch_rows * self.size + self.indices, size=rows * self.size
         )
-        return apart.total().view(rows, self.size, self.vectors.shape[1] + self.bias)
+        return apart.total().view(rows, self.size, self.width)
 
-    def _sums(self, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        """(n, D or D + 1) sums over runs of ``order``, readings, that begin at ``starts`` (n,)."""
+    def by_learner(self, owners: torch.Tensor, learners: int) -> "LearnerTables":
+        """The same, learner by learner; ``owners`` (rows,) says whose each row of the batch is."""
+        readers = owners[self.batch_rows]
+        keys, order = torch.sort(self.indices * learners + readers, stable=True)
+        starts = starts_of_runs(keys)
+        first = order[starts]
+        return LearnerTables(self, order, starts, self.indices[first], readers[first], learners)
+
+    def sums(self, order: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        """(n, width) sums over runs of ``order``, readings, that begin at ``starts`` (n,)."""
         weights = self.weights[order]
         sums = functional.embedding_bag(
             self.positions[order], self.vectors, starts, mode="sum", per_sample_weights=weights
@@ -85,14 +75,64 @@ class TableGradient:
         )
         return torch.cat([sums, biases], dim=1)
 
-    def _only(self, kept: torch.Tensor) -> "TableGradient":
-        return replace(
-            self,
-            positions=self.positions[kept],
-            indices=self.indices[kept],
-            weights=self.weights[kept],
-            batch_rows=self.batch_rows[kept],
-        )
+
+@dataclass(frozen=True)
+class LearnerTables:
+    """A table's gradients learner by learner, as sums over runs: a learner's readings of one row.
+
+    ``order`` holds the readings run by run; ``starts``, ``indices``, ``owners`` (runs,) say where a
+    run begins, of which row it is, rising, and whose.
+
+    A run is summed up before anything of another learner is added. Readings that hostile weights
+    made huge may cancel; added to a sum that holds others' shares already, they would swallow them.
+    """
+
+    table: TableGradient
+    order: torch.Tensor
+    starts: torch.Tensor
+    indices: torch.Tensor
+    owners: torch.Tensor
+    learners: int
+
+    def squared_norms(self) -> torch.Tensor:
+        """(learners,) squared norm of each learner's gradient."""
+        norms = self.table.vectors.new_zeros(self.learners)
+        for runs, sums in self._sums():
+            squares = torch.linalg.vector_norm(sums, dim=1).square_()
+            norms.index_add_(0, self.owners[runs], squares)
+        return norms
+
+    def weighted(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """(size, width) sum of the gradients times ``coefficients`` (learners,).
+
+        What has the coefficient zero is left out, even where it is not finite.
+        """
+        factors = coefficients[self.owners]
+        left_out = factors == 0
+        total = self.table.vectors.new_zeros(self.table.size, self.table.width)
+        for runs, sums in self._sums():
+            if left_out.any():
+                sums[left_out[runs]] = 0
+            indices = self.indices[runs]
+            first = starts_of_runs(indices)
+            total[indices[first]] += functional.embedding_bag(
+                torch.arange(len(sums)),
+                sums,
+                first,
+                mode="sum",
+                per_sample_weights=factors[runs],
+            )
+        return total
+
+    def _sums(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Some runs and their sums (n, width), a few at a time."""
+        at_once = max(1, _FLOATS_AT_ONCE // self.table.width)
+        ends = [*range(0, len(self.starts), at_once), len(self.starts)]
+        readings = [*self.starts[::at_once].tolist(), len(self.order)]
+        for place in range(len(ends) - 1):
+            runs = slice(ends[place], ends[place + 1])
+            order = self.order[readings[place] : readings[place + 1]]
+            yield runs, self.table.sums(order, self.starts[runs] - readings[place])
 
 
 def flat(vectors: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
@@ -110,7 +150,7 @@ def flat(vectors: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
     return vectors.as_strided((count, width), (width, 1)), steps
 
 
-def _starts_of_runs(values: torch.Tensor) -> torch.Tensor:
+def starts_of_runs(values: torch.Tensor) -> torch.Tensor:
     """(runs,) where each run of equal ``values`` (n,), sorted, begins."""
     begins = torch.ones(len(values), dtype=torch.bool)
     torch.ne(values[1:], values[:-1], out=begins[1:])

@@ -14,7 +14,6 @@ from torch import nn
 
 from cloister_client.models.leaves import TableLeaf
 from cloister_client.models.recurrence import StateGates
-from cloister_client.models.table_gradient import TableGradient
 from cloister_client.training.coefficients import coefficients_for
 from cloister_client.training.matrix_gradient import MatrixGradient
 from cloister_client.training.opacus_samplers import gradients_by_row
@@ -76,19 +75,6 @@ def clipped_sums(
 
 
 @dataclass(frozen=True)
-class _TableGradients:
-    table: TableGradient
-    owners: torch.Tensor
-    learners: int
-
-    def squared_norms(self) -> torch.Tensor:
-        return self.table.squared_norms(self.owners, self.learners)
-
-    def weighted(self, coefficients: torch.Tensor) -> torch.Tensor:
-        return self.table.weighted(coefficients[self.owners])
-
-
-@dataclass(frozen=True)
 class _SmallGradients:
     """Gradients that are held, one a learner: for leaves with few weights, and of other kinds."""
 
@@ -104,8 +90,7 @@ class _SmallGradients:
 
 def _learner_gradients(call: LeafCall, owners: torch.Tensor, learners: int) -> LearnerGradients:
     if isinstance(call.leaf, TableLeaf):
-        table = call.leaf.gradient(call.inputs, call.output)
-        return _TableGradients(table, owners, learners)
+        return call.leaf.gradient(call.inputs, call.output).by_learner(owners, learners)
     by_row = gradients_by_row(call.leaf, call.inputs, call.output)
     summed = by_row.new_zeros(learners, *by_row.shape[1:])
     return _SmallGradients(summed.index_add_(0, owners, by_row))

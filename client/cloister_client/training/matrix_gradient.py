@@ -43,7 +43,13 @@ class MatrixGradient:
         rows_first = self.deltas.is_contiguous() and self.states.is_contiguous()
         if rows_first and lstm.available(self.deltas.dtype):
             return lstm.clipped_sum(
-                self.deltas, self.states, self.lengths, self.owners, squares, clip_norm, TINY
+                self.deltas,
+                self.states,
+                self.lengths,
+                self.owners,
+                squares,
+                clip_norm=clip_norm,
+                tiny=TINY,
             )
         return self._clipped_sum(squares, clip_norm)
 

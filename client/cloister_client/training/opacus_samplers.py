@@ -48,8 +48,8 @@ def table_norms(
 ) -> ByWeight:
     """(rows,) norms, from what was read."""
     rows = len(output)
-    squares = leaf.gradient(tuple(inputs), output).squared_norms(torch.arange(rows), rows)
-    return {leaf.weight: squares.sqrt_()}
+    tables = leaf.gradient(tuple(inputs), output).by_learner(torch.arange(rows), rows)
+    return {leaf.weight: tables.squared_norms().sqrt_()}
 
 
 @register_grad_sampler(StateGates)

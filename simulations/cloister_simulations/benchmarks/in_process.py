@@ -1,29 +1,41 @@
-"""Our contender: every client a node of one learner, over the in-process backend."""
+"""Our contender: a fleet of clients behind the real coordinator."""
 
-import math
+import os
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from flwr.app import Context
+import torch
 
-from cloister_client.flower import make_client_app
-from cloister_client.histories import History, MemoryHistorySource
-from cloister_server.flower import Exchange, make_server_app
-from cloister_server.rounds import Coordinator
+from cloister_client.histories import History
 from cloister_shared.curriculum import Curriculum, Item, Skill
+from cloister_shared.model_specs import ModelSpec
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining, ModelPlan, Plan
-from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.mechanism import Mechanism
-from cloister_simulations.backend.in_process import run_in_process
-from cloister_simulations.benchmarks.contenders import ContenderError, Measurement
-from cloister_simulations.benchmarks.peers.workload import HIDDEN, SKILLS, Job, client_data
-from cloister_simulations.nodes import MemoryNodes, node_configs
+from cloister_simulations.benchmarks.contenders import Measurement
+from cloister_simulations.benchmarks.linear import LinearSpec, LinearTrainer
+from cloister_simulations.benchmarks.peers.workload import (
+    CLASSES,
+    HIDDEN,
+    PIXELS,
+    SKILLS,
+    Job,
+    client_data,
+)
+from cloister_simulations.fleet import (
+    Client,
+    Fleet,
+    MemoryClients,
+    Trainer,
+    client_trainer,
+    run_fleet,
+)
 
 
 @dataclass(frozen=True)
@@ -33,43 +45,28 @@ class OurContender:
     name: str = "cloister"
 
     def run(self, job: Job) -> Measurement:
-        """Train the job; whoever owns the process has set its threads and its allocator."""
+        """Train the job; whoever owns the process has set its allocator."""
         began = time.monotonic()
         ends = train_cohort_job(job)
         return Measurement.of(job, began, ends, {"cloister": version("cloister")})
 
 
 def train_cohort_job(job: Job) -> Sequence[float]:
-    """When each round ended, by ``time.monotonic``.
-
-    All nodes of a plan take part in every round, so the nodes are the job's cohort. Each adds its
-    share of the one central noise. Raises ``ContenderError`` for a job that is not knowledge
-    tracing.
-    """
-    if job.model != "dkt":
-        raise ContenderError("the in-process backend has no such model")
+    """When each round ended, by ``time.monotonic``: a round is trained, aggregated, and on disk."""
+    torch.set_num_threads(os.cpu_count() or 1)
     ends: list[float] = []
-    names = [f"device-{client}" for client in range(job.cohort)]
     curriculum = _curriculum()
-    plan = _plan(job, names, curriculum)
-    nodes = MemoryNodes(
-        curriculum=curriculum,
-        sources={name: _source(job, client) for client, name in enumerate(names)},
-        declared_sizes=plan.declared_sizes,
-        budget=Budget(epsilon=8.0, delta=1e-6),
-        seed=None,
-        enforced=False,
+    plan = _plan(job, curriculum)
+    model = plan.models[0]
+    fleet = Fleet(
+        MemoryClients([_client(job, number) for number in range(job.clients)]),
+        {model.spec.kind: _trainer(job, model)},
+        seed=0,
+        cohort=job.cohort,
     )
-    initial = {"dkt": plan.models[0].spec.initial_weights(curriculum, seed=0)}
+    initial = {model.spec.kind: model.spec.initial_weights(curriculum, seed=0)}
     with tempfile.TemporaryDirectory() as directory:
-        coordinator = Coordinator(
-            plan, initial, Path(directory), observe=lambda *_: ends.append(time.monotonic())
-        )
-
-        def run(exchange: Exchange, _: Context) -> None:
-            coordinator.run(exchange)
-
-        run_in_process(make_server_app(run), make_client_app(nodes), node_configs(nodes))
+        run_fleet(plan, initial, fleet, Path(directory), lambda *_: ends.append(time.monotonic()))
     return ends
 
 
@@ -79,28 +76,39 @@ def _curriculum() -> Curriculum:
     return Curriculum(name="benchmark", skills=skills, items=items)
 
 
-def _plan(job: Job, names: Sequence[str], curriculum: Curriculum) -> Plan:
+def _plan(job: Job, curriculum: Curriculum) -> Plan:
     model = ModelPlan(
-        spec=DktSpec(skills=SKILLS, hidden=HIDDEN),
+        spec=_spec(job),
         rounds=job.rounds,
-        mechanism=Mechanism(
-            noise_multiplier=job.noise / math.sqrt(job.cohort),
-            clip_norm=job.clip,
-            sampling_rate=1.0,
-        ),
+        mechanism=Mechanism(noise_multiplier=job.noise, clip_norm=job.clip, sampling_rate=1.0),
         local=LocalTraining(steps=job.epochs, learning_rate=job.learning_rate),
     )
     return Plan(
         run="benchmark",
         curriculum=curriculum.digest,
         models=(model,),
-        declared_sizes=dict.fromkeys(names, 1),
-        quorum=len(names),
+        declared_sizes={"fleet": job.cohort},
+        quorum=1,
     )
 
 
-def _source(job: Job, client: int) -> MemoryHistorySource:
-    skills, correct = (one[0].numpy() for one in client_data(job, client))
+def _spec(job: Job) -> ModelSpec:
+    if job.model == "dkt":
+        return DktSpec(skills=SKILLS, hidden=HIDDEN)
+    return LinearSpec(pixels=PIXELS, classes=CLASSES)
+
+
+def _trainer(job: Job, model: ModelPlan) -> Trainer[Any]:
+    if job.model == "dkt":
+        return client_trainer(model, devices=True)
+    return LinearTrainer(model.local, job.batch)
+
+
+def _client(job: Job, number: int) -> Client[Any]:
+    data = client_data(job, number)
+    if job.model != "dkt":
+        return Client(number, 1, data)
+    skills, correct = data[0][0].numpy(), data[1][0].numpy()
     items = skills.astype(np.int32)
     when = np.arange(len(items), dtype=np.float64)
-    return MemoryHistorySource({"learner": History(items, items[:, None], correct, when)})
+    return Client(number, 1, [History(items, items[:, None], correct, when)])

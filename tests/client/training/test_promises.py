@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cloister_client.models.dkt import DktKind
-from cloister_client.models.table_gradient import TableGradient
+from cloister_client.models.table_gradient import LearnerTables
 from cloister_client.training import clipping, engine, optimizer, train_round
 from cloister_client.training import round as round_module
 from cloister_client.training.clipping import clipped_sums
@@ -130,7 +130,7 @@ def a_clip_ten_times_as_wide(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_clip_of_some_weights_only(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(TableGradient, "squared_norms", lambda self, owners, count: torch.zeros(count))
+    patch.setattr(LearnerTables, "squared_norms", lambda self: torch.zeros(self.learners))
 
 
 def one_clip_for_all(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,153 @@
+"""A fleet of clients in one process, which answers the coordinator as one node would.
+
+Its contribution is the clients' weighted mean, as the coordinator would form it; so the round loop,
+the server's optimizer, the checkpoint and the release are the real ones. There are no ledgers, so
+there is no guarantee: a fleet is for measuring, with one noise for the sum if the plan has noise.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context
+
+from cloister_client.flower import make_client_app
+from cloister_server.checkpoint import RunState
+from cloister_server.flower import Exchange, make_server_app
+from cloister_server.rounds import Coordinator, Observer, unobserved
+from cloister_shared.errors import ConfigError
+from cloister_shared.messages import (
+    Contribution,
+    Receipt,
+    Release,
+    TrainRequest,
+    join,
+    pack,
+    split,
+    unpack,
+)
+from cloister_shared.model_specs import Weights
+from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.privacy.noise import KeyedNoise, NoiseSource, choice, gaussian
+from cloister_simulations.backend.in_process import run_in_process
+from cloister_simulations.fleet.clients import Clients
+from cloister_simulations.fleet.trainers import Trainer
+
+NAME = "fleet"
+"""The fleet's name as a node."""
+
+
+@dataclass
+class Fleet:
+    """Trains ``clients`` with a trainer for every model kind; keeps nothing of a client.
+
+    In each round ``cohort`` clients, drawn anew, take part; None means all. ``seed`` keys all
+    draws.
+    """
+
+    clients: Clients[Any]
+    trainers: Mapping[str, Trainer[Any]]
+    seed: int
+    cohort: int | None = None
+    released: dict[str, Weights] = field(default_factory=dict)
+    """The finished models by kind."""
+
+    def answer_train(self, message: bytes) -> bytes:
+        """The clients' mean update as one node's contribution."""
+        request, arrays = unpack(message, TrainRequest)
+        weights = split(arrays)
+        deltas = {
+            model.spec.kind: self._delta(request.plan, request.round, model, weights)
+            for model in request.plan.active(request.round)
+        }
+        header = Contribution(plan=request.plan.digest, round=request.round, node=NAME)
+        return pack(header, join(deltas))
+
+    def answer_release(self, message: bytes) -> bytes:
+        """Keep the finished models."""
+        release, arrays = unpack(message, Release)
+        self.released = split(arrays)
+        return pack(Receipt(plan=release.plan.digest, round=release.round, node=NAME))
+
+    def _delta(
+        self, plan: Plan, number: int, model: ModelPlan, weights: Mapping[str, Weights]
+    ) -> Weights:
+        kind = model.spec.kind
+        noise = KeyedNoise(self.seed, NAME, plan.run, number, kind)
+        trainer, total, sizes = self.trainers[kind], _Sum(), 0
+        drawn = self._drawn(noise)
+        for group in _groups(drawn, trainer.at_once):
+            clients = self.clients.load(group)
+            own = [self._noise(plan, number, kind, client.number) for client in clients]
+            total.add(trainer.train(weights[kind], clients, own))
+            sizes += sum(client.declared_size for client in clients)
+        divisor = len(drawn) if model.mechanism.is_private else sizes
+        scale = -model.local.learning_rate / divisor
+        return {
+            name: (scale * (array + _central_noise(noise, model, array.shape))).astype(np.float32)
+            for name, array in total.arrays.items()
+        }
+
+    def _drawn(self, noise: NoiseSource) -> range | list[int]:
+        """Numbers of the round's clients, rising."""
+        count = len(self.clients)
+        if self.cohort is None or self.cohort >= count:
+            return range(count)
+        drawn: dict[int, None] = {}
+        while len(drawn) < self.cohort:
+            drawn |= dict.fromkeys(choice(noise, count, self.cohort - len(drawn)).tolist())
+        return sorted(drawn)
+
+    def _noise(self, plan: Plan, number: int, kind: str, client: int) -> NoiseSource:
+        """What a client draws from, whoever else takes part."""
+        return KeyedNoise(self.seed, str(client), plan.run, number, kind)
+
+
+@dataclass
+class _Sum:
+    """A sum of weights in float64."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, weights: Weights) -> None:
+        for name, array in weights.items():
+            if name in self.arrays:
+                self.arrays[name] += array
+            else:
+                self.arrays[name] = array.astype(np.float64)
+
+
+def run_fleet(
+    plan: Plan,
+    initial_weights: dict[str, Weights],
+    fleet: Fleet,
+    directory: Path,
+    observe: Observer = unobserved,
+) -> RunState:
+    """Run ``plan``, made for the one node ``fleet``, to its end; resumes like any run."""
+    if set(plan.declared_sizes) != {NAME}:
+        raise ConfigError(f"a fleet's plan is for one node, {NAME!r}, not {plan.declared_sizes}")
+    states: list[RunState] = []
+    coordinator = Coordinator(plan, initial_weights, directory, observe=observe)
+
+    def run(exchange: Exchange, _: Context) -> None:
+        states.append(coordinator.run(exchange))
+
+    run_in_process(make_server_app(run), make_client_app(lambda _: fleet), {1: {}})
+    return states[0]
+
+
+def _groups(numbers: range | list[int], size: int) -> Iterator[range | list[int]]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def _central_noise(noise: NoiseSource, model: ModelPlan, shape: tuple[int, ...]) -> np.ndarray:
+    """One noise for the sum of clipped updates; zero without noise."""
+    mechanism = model.mechanism
+    if not mechanism.is_private:
+        return np.zeros(())
+    scale = mechanism.noise_multiplier * mechanism.clip_norm
+    return scale * gaussian(noise, math.prod(shape)).reshape(shape)
