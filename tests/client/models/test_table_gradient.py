@@ -45,7 +45,9 @@ def cases(draw):
     owners = draw(st.lists(st.integers(0, learners - 1), min_size=1, max_size=8))
     rows = draw(st.lists(st.integers(0, len(owners) - 1), max_size=30))
     gradient = readings(
-        torch.tensor(rows, dtype=torch.int64), bias=draw(st.booleans()), seed=draw(st.integers(0))
+        torch.tensor(rows, dtype=torch.int64),
+        bias=draw(st.booleans()),
+        seed=draw(st.integers(0, 99)),
     )
     return gradient, torch.tensor(owners), learners
 
@@ -115,9 +117,7 @@ def test_a_learner_adds_the_same_to_the_last_bit_whoever_else_reads(others, widt
     own = rows == others
     alone = replace(
         everybody,
-        **{
-            name: getattr(everybody, name)[own] for name in ("positions", "indices", "weights")
-        },
+        **{name: getattr(everybody, name)[own] for name in ("positions", "indices", "weights")},
         batch_rows=torch.zeros(20, dtype=torch.int64),
     )
     torch.set_num_threads(threads)

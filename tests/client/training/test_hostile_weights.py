@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cloister_client.histories import History
 from cloister_client.training import train_round
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.dkt import DktSpec
@@ -43,6 +44,32 @@ def chaotic_case() -> Case:
     }
     weights["input"][:, 32:64] += 2
     return case_of(spec, weights)
+
+
+def cancelling_case() -> tuple[Case, list[History]]:
+    """Two units that are alike, and a skill that reads their difference, times 1e10.
+
+    Its logit is zero, and the gradient of what came before ±1e10. Who was asked it twice after the
+    same answer, once right and once wrong, has next to no gradient: their parts cancel.
+    """
+    spec = DktSpec(skills=SKILLS, hidden=2)
+    weights = {name: np.zeros_like(weight) for name, weight in random_weights(spec).items()}
+    weights["input"][:] = 1
+    weights["output"][1] = [1e10, -1e10, 0]
+    case = case_of(spec, weights, window=2)
+    others = [asked_twice(1, 1) for _ in range(5)]
+    return case, [*others, asked_twice(1, 1, 1, 0)]
+
+
+def asked_twice(*correct: int) -> History:
+    """Skill 0 and skill 1 in turn."""
+    history = made_up_history(len(correct), 1)
+    skills = np.arange(len(correct), dtype=np.int32)[:, None] % 2
+    return replace(history, skills=skills, correct=np.array(correct, dtype=np.float32))
+
+
+def test_a_learner_whose_huge_parts_cancel_cannot_swallow_the_others():
+    check_sensitivity(train_round, *cancelling_case())
 
 
 def test_one_learner_with_more_answers_cannot_overflow_the_others_padding():
