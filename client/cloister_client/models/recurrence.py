@@ -110,7 +110,8 @@ class _Recurrence(torch.autograd.Function):
         run: Callable[[], Tape],
     ) -> torch.Tensor:
         ctx.tape, ctx.run = tape, run
-        return tape.states
+        # A tensor of its own: what is returned holds this node, which must not hold it as well.
+        return tape.states.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

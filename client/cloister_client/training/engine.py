@@ -5,7 +5,8 @@ without a guarantee.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +15,10 @@ from torch import nn
 
 from cloister_client.histories import History
 from cloister_client.models.base import Batch, ModelKind
+from cloister_client.models.recurrence import StateGates
 from cloister_client.models.windows import window_count
 from cloister_client.training.clipping import LeafCall, clipped_sums, is_small
+from cloister_client.training.opacus_samplers import is_known
 from cloister_client.training.optimizer import LearnerOptimizer
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -26,6 +29,9 @@ from cloister_shared.privacy.noise import NoiseSource
 _ANSWERS_AT_ONCE = 40_000
 _GRADIENTS_AT_ONCE = 25_000_000
 """Answers, and floats of gradients that are held for every row: bounds the memory of a step."""
+
+
+_Call = tuple[tuple[torch.Tensor, ...], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +82,6 @@ class PrivateEngine:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.leaves = [task.module.get_submodule(name) for name in task.spec.shapes()]
-        self._calls: dict[nn.Module, tuple[tuple[torch.Tensor, ...], torch.Tensor]] = {}
-        for leaf in self.leaves:
-            leaf.register_forward_hook(self._keep)
         self.optimizer = LearnerOptimizer(
             task.optimizer([leaf.get_parameter("weight") for leaf in self.leaves]),
             noise_multiplier=task.mechanism.noise_multiplier,
@@ -103,22 +106,39 @@ class PrivateEngine:
         """What entered each leaf, and the gradient of what left it.
 
         The backward ends there: the weights' own gradients, sums over all learners, would cost as
-        much again for nothing.
+        much again for nothing. Raises ``ConfigError`` if a leaf was not called exactly once.
         """
-        loss = self.task.kind.loss(self.task.module, batch).sum()
-        kept = [self._calls.pop(leaf) for leaf in self.leaves]
+        with _recorded(self.leaves) as calls:
+            loss = self.task.kind.loss(self.task.module, batch).sum()
+        names = zip(self.task.spec.shapes(), self.leaves, strict=True)
+        for name, leaf in names:
+            if len(calls[leaf]) != 1:
+                raise ConfigError(
+                    f"{self.task.spec.kind}: each leaf must be called once in a forward, "
+                    f"{name!r} was called {len(calls[leaf])} times"
+                )
+        kept = [calls[leaf][0] for leaf in self.leaves]
         gradients = torch.autograd.grad(loss, [output for _, output in kept])
         return [
             LeafCall(leaf, inputs, gradient)
             for leaf, (inputs, _), gradient in zip(self.leaves, kept, gradients, strict=True)
         ]
 
-    def _keep(
-        self, leaf: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
-    ) -> None:
-        if leaf in self._calls:
-            raise RuntimeError(f"{type(leaf).__name__} was called twice in one forward")
-        self._calls[leaf] = tuple(one.detach() for one in inputs), output
+
+@contextmanager
+def _recorded(leaves: Sequence[nn.Module]) -> Iterator[dict[nn.Module, list[_Call]]]:
+    """The calls of each leaf while the context lasts: inputs, without their history, and output."""
+    calls: dict[nn.Module, list[_Call]] = {leaf: [] for leaf in leaves}
+
+    def keep(leaf: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        calls[leaf].append((tuple(one.detach() for one in inputs), output))
+
+    handles = [leaf.register_forward_hook(keep) for leaf in leaves]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class PlainEngine:
@@ -139,18 +159,35 @@ class PlainEngine:
 
 
 def build_module(spec: ModelSpec, kind: ModelKind[Any], weights: Weights) -> nn.Module:
-    """The kind's module, or ``ConfigError`` if a parameter is not a leaf named in the spec.
+    """The kind's module, or ``ConfigError`` if it cannot be clipped learner by learner.
 
-    A gradient outside the leaves would be released without having been clipped.
+    A gradient outside the leaves that the spec names would be released without having been clipped.
     """
     module = kind.build(spec, weights)
+    _check_parameters(spec, module)
+    _check_leaves(spec, {name: module.get_submodule(name) for name in spec.shapes()})
+    return module
+
+
+def _check_parameters(spec: ModelSpec, module: nn.Module) -> None:
     found = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     expected = {f"{name}.weight" for name in spec.shapes()}
     if found != expected:
         raise ConfigError(
             f"{spec.kind}: trainable parameters must be {sorted(expected)}, found {sorted(found)}"
         )
-    return module
+
+
+def _check_leaves(spec: ModelSpec, leaves: Mapping[str, nn.Module]) -> None:
+    unknown = [name for name, leaf in leaves.items() if is_small(leaf) and not is_known(leaf)]
+    if unknown:
+        raise ConfigError(
+            f"{spec.kind}: neither we nor Opacus know the gradient of one learner in {unknown}; "
+            "use our leaves or register a sampler with opacus.grad_sample.register_grad_sampler"
+        )
+    matrices = [name for name, leaf in leaves.items() if isinstance(leaf, StateGates)]
+    if len(matrices) > 1:
+        raise ConfigError(f"{spec.kind}: at most one leaf may be StateGates, found {matrices}")
 
 
 def chunks(

@@ -10,8 +10,8 @@ import torch
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.model_specs import SPECS, ModelSpec, Weights
 from cloister_shared.plan import LocalTraining
-from cloister_shared.privacy.noise import NoiseSource
 from cloister_simulations.fleet import Client
+from cloister_simulations.fleet.trainers import NoiseOf
 
 Samples = tuple[torch.Tensor, torch.Tensor]
 """(n, pixels) float32 and (n,) int64 labels."""
@@ -53,7 +53,7 @@ class LinearTrainer:
     at_once: int = 100
 
     def train(
-        self, weights: Weights, clients: Sequence[Client[Samples]], noise: Sequence[NoiseSource]
+        self, weights: Weights, clients: Sequence[Client[Samples]], noise: NoiseOf
     ) -> Weights:
         """The sum of the clients' updates, one a client, each by its size."""
         del noise

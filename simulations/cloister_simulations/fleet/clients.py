@@ -69,7 +69,7 @@ class FileClients:
     def __init__(self, folder: Path) -> None:
         try:
             self._ends = np.load(folder / "ends.npy")
-            self._learners = np.load(folder / "learners.npy")
+            self._last = np.cumsum(np.load(folder / "learners.npy"))
             self._sizes = np.load(folder / "sizes.npy")
             self._skills = int((folder / "skills_per_answer").read_text())
         except (OSError, ValueError) as error:
@@ -112,17 +112,17 @@ class FileClients:
     def load(self, numbers: Sequence[int]) -> list[Client[Sequence[History]]]:
         """Read the clients with these numbers; neighbours are read at once."""
         wanted = np.asarray(numbers, dtype=np.int64)
-        last = np.cumsum(self._learners)
         found: list[Client[Sequence[History]]] = []
         for run in np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1):
-            first = int(last[run[0]] - self._learners[run[0]])
-            histories = self._histories(first, int(last[run[-1]]))
-            for number in run:
-                own = int(last[number] - self._learners[number]) - first
-                end = int(last[number]) - first
-                size = int(self._sizes[number])
-                found.append(Client(int(number), size, histories[own:end]))
+            first = self._first_learner(int(run[0]))
+            histories = self._histories(first, int(self._last[run[-1]]))
+            for number in map(int, run):
+                own = slice(self._first_learner(number) - first, int(self._last[number]) - first)
+                found.append(Client(number, int(self._sizes[number]), histories[own]))
         return found
+
+    def _first_learner(self, number: int) -> int:
+        return int(self._last[number - 1]) if number else 0
 
     def _histories(self, first: int, last: int) -> list[History]:
         """Histories of learners [first, last)."""

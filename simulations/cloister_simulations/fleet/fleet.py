@@ -8,6 +8,7 @@ there is no guarantee: a fleet is for measuring, with one noise for the sum if t
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.privacy.noise import KeyedNoise, NoiseSource, choice, gaussian
 from cloister_simulations.backend.in_process import run_in_process
 from cloister_simulations.fleet.clients import Clients
-from cloister_simulations.fleet.trainers import Trainer
+from cloister_simulations.fleet.trainers import NoiseOf, Trainer
 
 NAME = "fleet"
 """The fleet's name as a node."""
@@ -81,8 +82,7 @@ class Fleet:
         drawn = self._drawn(noise)
         for group in _groups(drawn, trainer.at_once):
             clients = self.clients.load(group)
-            own = [self._noise(plan, number, kind, client.number) for client in clients]
-            total.add(trainer.train(weights[kind], clients, own))
+            total.add(trainer.train(weights[kind], clients, self._noise(plan, number, kind)))
             sizes += sum(client.declared_size for client in clients)
         divisor = len(drawn) if model.mechanism.is_private else sizes
         scale = -model.local.learning_rate / divisor
@@ -101,9 +101,9 @@ class Fleet:
             drawn |= dict.fromkeys(choice(noise, count, self.cohort - len(drawn)).tolist())
         return sorted(drawn)
 
-    def _noise(self, plan: Plan, number: int, kind: str, client: int) -> NoiseSource:
-        """What a client draws from, whoever else takes part."""
-        return KeyedNoise(self.seed, str(client), plan.run, number, kind)
+    def _noise(self, plan: Plan, number: int, kind: str) -> NoiseOf:
+        """What a client draws from in this round, whoever else takes part, step after step."""
+        return cache(lambda client: KeyedNoise(self.seed, str(client), plan.run, number, kind))
 
 
 @dataclass

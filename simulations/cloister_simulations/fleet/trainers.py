@@ -6,7 +6,7 @@ them. For several local steps, or for Adam, every client has weights of its own,
 first axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Protocol, TypeVar
@@ -29,6 +29,8 @@ from cloister_simulations.fleet.stacked import STACKED, StackedModule
 
 Data = TypeVar("Data")
 Learners = Sequence[History]
+NoiseOf = Callable[[int], NoiseSource]
+"""What a client draws from, by its number; made only where something is drawn."""
 
 _STACKED_FLOATS = 4_000_000
 """Stacked weights of clients that are trained side by side."""
@@ -41,10 +43,8 @@ class Trainer(Protocol[Data]):
     def at_once(self) -> int:
         """How many clients to give it together."""
 
-    def train(
-        self, weights: Weights, clients: Sequence[Client[Data]], noise: Sequence[NoiseSource]
-    ) -> Weights:
-        """The weighted sum of the clients' updates, float32; ``noise`` is each client's own.
+    def train(self, weights: Weights, clients: Sequence[Client[Data]], noise: NoiseOf) -> Weights:
+        """The weighted sum of the clients' updates, float32; ``noise`` gives each client's own.
 
         Without noise in the plan a client weighs its declared size; with noise its update is
         clipped, and weighs one.
@@ -80,10 +80,10 @@ class OneStepTrainer:
     at_once: int = 1000
 
     def train(
-        self, weights: Weights, clients: Sequence[Client[Learners]], noise: Sequence[NoiseSource]
+        self, weights: Weights, clients: Sequence[Client[Learners]], noise: NoiseOf
     ) -> Weights:
         """See :class:`Trainer`."""
-        task = _task(self.model, weights, noise)
+        task = _task(self.model, weights, noise(clients[0].number))
         for batch in task.batches(_joined(_sampled(clients, noise, self.model))):
             loss = task.kind.loss(task.module, batch).sum()
             torch.autograd.backward(loss / self.model.mechanism.sampling_rate)
@@ -101,11 +101,11 @@ class DeviceTrainer:
     at_once: int = 1000
 
     def train(
-        self, weights: Weights, clients: Sequence[Client[Learners]], noise: Sequence[NoiseSource]
+        self, weights: Weights, clients: Sequence[Client[Learners]], noise: NoiseOf
     ) -> Weights:
         """See :class:`Trainer`."""
         rate, clip_norm = self.model.mechanism.sampling_rate, self.model.mechanism.clip_norm
-        task = _task(self.model, weights, noise)
+        task = _task(self.model, weights, noise(clients[0].number))
         engine = PrivateEngine(task)
         totals = [torch.zeros_like(parameter) for parameter in engine.optimizer.params]
         for batch in task.batches(_joined(_sampled(clients, noise, self.model))):
@@ -129,7 +129,7 @@ class StackedTrainer:
         return max(1, _STACKED_FLOATS // self.model.spec.dimension)
 
     def train(
-        self, weights: Weights, clients: Sequence[Client[Learners]], noise: Sequence[NoiseSource]
+        self, weights: Weights, clients: Sequence[Client[Learners]], noise: NoiseOf
     ) -> Weights:
         """See :class:`Trainer`."""
         spec, local = self.model.spec, self.model.local
@@ -141,7 +141,7 @@ class StackedTrainer:
             optimizer.zero_grad()
             sampled = _sampled(clients, noise, self.model)
             owners = torch.tensor([own for own, some in enumerate(sampled) for _ in some])
-            batch = kind.batch(spec, _joined(sampled), local, noise[0])
+            batch = kind.batch(spec, _joined(sampled), local, noise(clients[0].number))
             if len(batch.learner_of_row):
                 clients_of_rows = owners[batch.learner_of_row]
                 losses = module.losses(batch, clients_of_rows)
@@ -165,23 +165,23 @@ class StackedTrainer:
         }
 
 
-def _task(model: ModelPlan, weights: Weights, noise: Sequence[NoiseSource]) -> Task:
+def _task(model: ModelPlan, weights: Weights, noise: NoiseSource) -> Task:
     """The group as one node of declared size one; its noise is for windows and negatives only."""
     kind = model_kind(model.spec)
     module = build_module(model.spec, kind, weights)
-    return Task(module, model.spec, kind, model.local, model.mechanism, 1, noise[0])
+    return Task(module, model.spec, kind, model.local, model.mechanism, 1, noise)
 
 
 def _sampled(
-    clients: Sequence[Client[Learners]], noise: Sequence[NoiseSource], model: ModelPlan
+    clients: Sequence[Client[Learners]], noise: NoiseOf, model: ModelPlan
 ) -> list[Learners]:
     """The learners that take part in a step, by client, each client drawing by itself."""
     rate = model.mechanism.sampling_rate
     if rate == 1:
         return [client.data for client in clients]
     return [
-        list(compress(client.data, bernoulli(own, rate, len(client.data))))
-        for client, own in zip(clients, noise, strict=True)
+        list(compress(client.data, bernoulli(noise(client.number), rate, len(client.data))))
+        for client in clients
     ]
 
 
