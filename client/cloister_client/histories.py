@@ -54,13 +54,21 @@ class History:
 
     @classmethod
     def concatenate(cls, histories: Sequence["History"]) -> "History":
-        """All interactions of ``histories``, at least one, one learner after the other."""
-        most = max(history.skills.shape[1] for history in histories)
+        """All interactions of ``histories``, one learner after the other."""
+        parts = histories or [cls.empty()]
+        most = max(part.skills.shape[1] for part in parts)
         return cls(
-            np.concatenate([history.items for history in histories]),
-            np.concatenate([_padded(history.skills, most) for history in histories]),
-            np.concatenate([history.correct for history in histories]),
-            np.concatenate([history.when for history in histories]),
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([_padded(part.skills, most) for part in parts]),
+            np.concatenate([part.correct for part in parts]),
+            np.concatenate([part.when for part in parts]),
+        )
+
+    @classmethod
+    def empty(cls) -> "History":
+        """That of a learner who has not answered yet."""
+        return cls(
+            np.zeros(0, np.int32), np.zeros((0, 1), np.int32), np.zeros(0, np.float32), np.zeros(0)
         )
 
     @classmethod
@@ -120,6 +128,11 @@ class MemoryHistorySource:
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
         """Histories as they were given."""
         return [self.histories[learner] for learner in learners]
+
+
+def lengths_of(histories: Sequence[History]) -> NDArray[np.int64]:
+    """(learners,) how many interactions each history has."""
+    return np.array([len(history) for history in histories], dtype=np.int64)
 
 
 def _padded(skills: NDArray[np.int32], columns: int) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cloister_client.histories import History
+from cloister_client.histories import History, lengths_of
 from cloister_client.models import Batch, Scores
 from cloister_client.models.classification import classification_metrics
 from cloister_client.models.windows import all_of
@@ -79,7 +79,7 @@ class SkillRatesKind:
         noise: NoiseSource,
     ) -> Batch[Answers]:
         whole = History.concatenate(histories)
-        windows = all_of(np.array([len(history) for history in histories]))
+        windows = all_of(lengths_of(histories))
         shares = np.repeat(windows.weights, windows.lengths).astype(np.float32)
         inputs = Answers(
             skills=windows.rows(whole.skills[:, 0].clip(min=0)).long(),

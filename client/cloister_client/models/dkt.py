@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cloister_client.histories import History
+from cloister_client.histories import History, lengths_of
 from cloister_client.models.base import Batch, Scores
 from cloister_client.models.classification import classification_metrics
 from cloister_client.models.leaves import LookUp
@@ -89,7 +89,7 @@ class DktKind:
         noise: NoiseSource,
     ) -> Batch[DktInputs]:
         """One row a window; the weights make the rows of a learner sum to their mean loss."""
-        windows = windows_of(np.array([len(history) for history in histories]), local, noise)
+        windows = windows_of(lengths_of(histories), local, noise)
         inputs = _inputs(spec, histories, windows)
         return Batch(inputs, torch.from_numpy(windows.learners), len(histories))
 
@@ -109,7 +109,7 @@ class DktKind:
         scores = [Scores(np.zeros(0), np.zeros(0))] * len(histories)
         for chunk in _chunks(histories):
             part = [histories[position] for position in chunk]
-            windows = all_of(np.array([len(history) for history in part]))
+            windows = all_of(lengths_of(part))
             with torch.no_grad():
                 logits = module(_inputs(spec, part, windows))
             probabilities = torch.sigmoid(logits).double().numpy()
@@ -129,7 +129,7 @@ class DktKind:
 def _inputs(spec: DktSpec, histories: Sequence[History], windows: Windows) -> DktInputs:
     """The windows' answers as rows; practice is counted from a history's first answer on."""
     whole = History.concatenate(histories)
-    learners = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    learners = np.repeat(np.arange(len(histories)), lengths_of(histories))
     practice = answered(whole, learners) if spec.practice else np.zeros((len(whole), 0), np.float32)
     known = whole.skills >= 0
     shares = known / np.maximum(known.sum(axis=1, keepdims=True), 1)

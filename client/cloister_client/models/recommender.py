@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cloister_client.histories import History
+from cloister_client.histories import History, lengths_of
 from cloister_client.models.base import Batch, Scores
 from cloister_client.models.leaves import LookUp
 from cloister_client.models.leaves import Scores as ItemScores
@@ -77,7 +77,7 @@ class RecommenderKind:
     ) -> Batch[RecommenderInputs]:
         """Rows of at most ``window`` queries; learners without a query have no row."""
         whole = History.concatenate(histories)
-        lengths = np.array([len(history) for history in histories])
+        lengths = lengths_of(histories)
         learners = np.repeat(np.arange(len(histories)), lengths)
         asked = _first_meetings(whole.items, learners)
         counts = np.bincount(learners[asked], minlength=len(histories))

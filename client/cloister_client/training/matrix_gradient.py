@@ -6,9 +6,10 @@ is neither a gradient per learner in memory nor a second backward.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch.nn import functional
 
 from cloister_client.kernels import lstm
 from cloister_client.models.table_gradient import flat
@@ -17,7 +18,8 @@ from cloister_client.training.coefficients import TINY, coefficients_for
 _FLOATS_AT_ONCE = 2**18
 """Gradients of learners that are formed together."""
 _WHOLE = 8
-"""Products sum over a multiple of so many answers: their rounding must not vary with padding."""
+"""Products are of a multiple of so many answers and columns: there rounding varies neither with
+padding nor with how threads divide the work."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class MatrixGradient:
 
     def _clipped_sum(self, squares: torch.Tensor, clip_norm: float) -> torch.Tensor:
         outputs, inputs = self.deltas.shape[2], self.states.shape[2]
+        missing = -inputs % _WHOLE
+        if missing:
+            whole = replace(self, states=functional.pad(self.states, (0, missing)))
+            return whole._clipped_sum(squares, clip_norm)[:, :inputs]
         total = self.deltas.new_zeros(inputs * outputs)
         for learners, gradients in self._gradients(len(squares)):
             flattened = gradients.flatten(1)
@@ -65,15 +71,20 @@ class MatrixGradient:
         return total.view(inputs, outputs).t()
 
     def _gradients(self, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(learners (n,), their gradients (n, I, O)), those of similar length together."""
+        """(learners (n,), their gradients (n, I, O)), those of similar length together.
+
+        Learners none of whose steps counts, and whose gradient is zero, are left out.
+        """
         deltas, (by_row, by_step) = flat(self.deltas)
         states, (state_by_row, state_by_step) = flat(self.states)
         answers, places = self._answers(count)
         order = torch.argsort(answers, descending=True, stable=True)
+        order = order[answers[order] > 0]
         at_once = max(1, _FLOATS_AT_ONCE // (deltas.shape[1] * states.shape[1]))
         starts = torch.cumsum(answers, 0) - answers
         rows, steps = places
-        for group in order.split(at_once):
+        for first in range(0, len(order), at_once):
+            group = order[first : first + at_once]
             counts = answers[group].unsqueeze(1)
             span = torch.arange(_round_up(int(counts[0])))
             missing = span >= counts

@@ -1,14 +1,17 @@
 """Gradients per learner: by our engine, by Opacus's hooks, by Opacus's ghost clipping."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
 import torch
 from opacus import GradSampleModule
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
 from cloister_client.histories import History
+from cloister_client.kernels import lstm
 from cloister_client.models import Batch, model_kind
 from cloister_client.training.clipping import LeafCall, clipped_sums
 from cloister_client.training.engine import PrivateEngine, Task, build_module
@@ -47,6 +50,44 @@ def leaf_calls(
     return PrivateEngine(task).backward(batch)
 
 
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Everything in PyTorch, as on a machine without a compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lstm, "available", lambda dtype: False)
+        yield
+
+
+def check_engine(spec: ModelSpec, weights: Weights, batch: Batch, reference: Gradients) -> None:
+    """Learner by learner, and clipped to the median length, the engine's gradients are these."""
+    clip_norm = norms_of(reference).median().item() or 1.0
+    clipped = clipped_sum_of(reference, clip_norm)
+
+    def check(given: Batch, dtype: torch.dtype, tolerance: float) -> None:
+        found = engine_gradients(spec, weights, given, dtype)
+        assert relative_difference(found, reference) < tolerance
+        total = engine_sums(spec, weights, given, clip_norm, dtype)
+        assert relative_difference(total, clipped) < tolerance
+
+    check(batch, torch.float32, 1e-5)
+    check(in_double(batch), torch.float64, 1e-9)
+    with without_kernels():
+        check(batch, torch.float32, 1e-5)
+
+
+def check_opacus(spec: ModelSpec, weights: Weights, batch: Batch, reference: Gradients) -> None:
+    """Opacus's hooks give these gradients of learners; its ghost clipping gives rows' lengths."""
+    for given, dtype, tolerance in (
+        (batch, torch.float32, 1e-5),
+        (in_double(batch), torch.float64, 1e-9),
+    ):
+        found = hooked_gradients(spec, weights, given, dtype)
+        assert relative_difference(found, reference) < tolerance
+        rows = norms_of(hooked_gradients(spec, weights, row_by_row(given), dtype))
+        norms = ghost_norms(spec, weights, given, dtype)
+        torch.testing.assert_close(norms.double(), rows, rtol=tolerance, atol=1e-12)
+
+
 def engine_gradients(
     spec: ModelSpec, weights: Weights, batch: Batch, dtype: torch.dtype = torch.float32
 ) -> Gradients:
@@ -57,8 +98,8 @@ def engine_gradients(
         for learner in range(batch.learners)
     ]
     return {
-        name: torch.stack([sums[place] for sums in found])
-        for place, name in enumerate(spec.shapes())
+        name: torch.stack([sums[place] for sums in found]) if found else torch.zeros(0, *shape)
+        for place, (name, shape) in enumerate(spec.shapes().items())
     }
 
 
@@ -133,10 +174,11 @@ def in_double(batch: Batch) -> Batch:
 
 def relative_difference(ours: Gradients, reference: Gradients) -> float:
     """The largest distance of any learner's whole gradient, relative to its length."""
-    return max(
+    distances = [
         ((mine - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
         for mine, theirs in zip(_flat(ours), _flat(reference), strict=True)
-    )
+    ]
+    return max(distances, default=0.0)
 
 
 def _only(learner: int, calls: Sequence[LeafCall], batch: Batch) -> list[LeafCall]:

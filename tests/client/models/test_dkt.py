@@ -20,23 +20,21 @@ from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining
 
 from ..learners import ITEMS, SKILLS, made_up_history, random_weights
-from .per_learner import (
-    Gradients,
-    hooked_gradients,
-    in_double,
-    make_batch,
-    relative_difference,
-)
+from .per_learner import Gradients, check_engine, check_opacus, make_batch
 
 SPEC = DktSpec(skills=SKILLS, hidden=4)
 WIDE = DktSpec(skills=SKILLS, hidden=3, items=ITEMS, practice=True)
 WEIGHTS = random_weights(SPEC)
 
-lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)
+lengths = st.lists(st.integers(0, 12), max_size=6)
 
 
 def reference_logits(
-    weights: dict[str, torch.Tensor], whole: History, start: int = 0, end: int | None = None
+    weights: dict[str, torch.Tensor],
+    whole: History,
+    start: int = 0,
+    end: int | None = None,
+    scale: float = 1.0,
 ) -> torch.Tensor:
     """(n,) logits by ``torch.nn.LSTM`` over a window of one learner's answers, nothing padded."""
     history = whole[start:end]
@@ -59,13 +57,16 @@ def reference_logits(
     if "item_bias" in weights:
         logits = logits + weights["item_bias"][torch.tensor(history.items).long(), 0]
     if "practice" in weights:
-        counted = torch.tensor(answered(whole)[start:end]).double()
+        counted = scale * torch.tensor(answered(whole)[start:end]).double()
         logits = logits + counted @ weights["practice"][0]
     return logits
 
 
-def autograd_gradients(spec: DktSpec, histories: Sequence[History], window: int) -> Gradients:
+def autograd_gradients(
+    spec: DktSpec, histories: Sequence[History], local: LocalTraining
+) -> Gradients:
     """Each learner's gradient of their own mean loss, learner by learner."""
+    window = local.window
     found = []
     for history in histories:
         weights = {
@@ -74,21 +75,24 @@ def autograd_gradients(spec: DktSpec, histories: Sequence[History], window: int)
         }
         losses = [
             binary_cross_entropy_with_logits(
-                reference_logits(weights, history, start, start + window),
+                reference_logits(weights, history, start, start + window, spec.practice_scale),
                 torch.tensor(history.correct[start : start + window]).double(),
                 reduction="sum",
             )
             for start in range(0, len(history), window)
         ]
         if losses:
-            (sum(losses) / len(history)).backward()
+            (sum(losses) / (local.loss_divisor or len(history))).backward()
         found.append(
             {
                 name: torch.zeros_like(weight) if weight.grad is None else weight.grad
                 for name, weight in weights.items()
             }
         )
-    return {name: torch.stack([one[name] for one in found]) for name in spec.shapes()}
+    return {
+        name: torch.stack([one[name] for one in found]) if found else torch.zeros(0, *shape)
+        for name, shape in spec.shapes().items()
+    }
 
 
 def logits(spec: DktSpec, histories: Sequence[History], window: int = 200) -> list[np.ndarray]:
@@ -113,20 +117,56 @@ def test_logits_are_those_of_an_lstm_from_torch(lengths, seed, most_skills):
                 np.testing.assert_allclose(ours, reference_logits(weights, history), atol=1e-5)
 
 
-@settings(max_examples=12, deadline=None)
-@given(lengths=lengths, seed=st.integers(0, 99), most_skills=st.integers(1, 3))
-@pytest.mark.parametrize("spec", [SPEC, WIDE], ids=["deep", "wide and deep"])
-@pytest.mark.parametrize("window", [4, 50])
-def test_each_learners_gradient_equals_an_autograd_loop_over_learners(
-    spec, window, lengths, seed, most_skills
-):
-    histories = [made_up_history(length, seed, most_skills) for length in [*lengths, 1]]
-    reference = autograd_gradients(spec, histories, window)
-    batch = make_batch(spec, histories, LocalTraining(window=window))
-    weights = random_weights(spec)
-    assert relative_difference(hooked_gradients(spec, weights, batch), reference) < 1e-5
-    double = hooked_gradients(spec, weights, in_double(batch), torch.float64)
-    assert relative_difference(double, reference) < 1e-9
+SPECS = {
+    "deep": SPEC,
+    "items": DktSpec(skills=SKILLS, hidden=2, items=ITEMS),
+    "practice": DktSpec(skills=SKILLS, hidden=1, practice=True, practice_scale=0.25),
+    "all": WIDE,
+}
+
+
+@st.composite
+def trained(draw) -> tuple[DktSpec, list[History], LocalTraining]:
+    """A spec, learners with none to three skills an answer, and how they are cut into windows."""
+    seed, most_skills = draw(st.integers(0, 99)), draw(st.integers(1, 3))
+    local = draw(
+        st.sampled_from(
+            [
+                LocalTraining(window=50),
+                LocalTraining(window=4),
+                LocalTraining(window=2, loss_divisor=8),
+            ]
+        )
+    )
+    histories = [made_up_history(length, seed, most_skills) for length in draw(lengths)]
+    return SPECS[draw(st.sampled_from(sorted(SPECS)))], histories, local
+
+
+@settings(max_examples=40, deadline=None)
+@given(trained())
+def test_gradients_norms_and_the_clipped_sum_equal_an_autograd_loop_over_learners(case):
+    spec, histories, local = case
+    batch = make_batch(spec, histories, local)
+    check_engine(spec, random_weights(spec), batch, autograd_gradients(spec, histories, local))
+
+
+@settings(max_examples=20, deadline=None)
+@given(trained())
+def test_opacuss_hooks_and_ghost_clipping_give_the_same_through_our_leaves(case):
+    spec, histories, local = case
+    batch = make_batch(spec, histories, local)
+    check_opacus(spec, random_weights(spec), batch, autograd_gradients(spec, histories, local))
+
+
+@pytest.mark.parametrize("hidden", [16, 33])
+def test_gradients_are_exact_for_many_learners_of_very_different_length(hidden):
+    spec = DktSpec(skills=SKILLS, hidden=hidden)
+    histories = [made_up_history(answers, answers) for answers in (*range(1, 45, 3), 1, 1, 130)]
+    local = LocalTraining(window=60)
+    batch = make_batch(spec, histories, local)
+    reference = autograd_gradients(spec, histories, local)
+    check_engine(spec, random_weights(spec), batch, reference)
+    check_opacus(spec, random_weights(spec), batch, reference)
 
 
 @pytest.mark.parametrize("spec", [SPEC, WIDE], ids=["deep", "wide and deep"])

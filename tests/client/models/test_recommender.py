@@ -11,19 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cloister_client.histories import History
+from cloister_client.models import Batch
 from cloister_client.models.recommender import RecommenderKind
 from cloister_shared.model_specs.recommender import RecommenderSpec
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.noise import SystemNoise
 
 from ..learners import ITEMS, PairedNoise, made_up_history, random_weights
-from .per_learner import (
-    Gradients,
-    hooked_gradients,
-    in_double,
-    make_batch,
-    relative_difference,
-)
+from .per_learner import Gradients, check_engine, check_opacus, make_batch
 
 SPEC = RecommenderSpec(items=ITEMS, factors=3, lags=3, negatives=4)
 KIND = RecommenderKind()
@@ -34,10 +29,12 @@ def with_items(*items: int) -> History:
     return replace(history, items=np.array(items, dtype=np.int32))
 
 
-def autograd_gradients(histories: Sequence[History], candidates: torch.Tensor) -> Gradients:
+def autograd_gradients(
+    histories: Sequence[History], candidates: Sequence[Sequence[torch.Tensor]]
+) -> Gradients:
     """Each learner's gradient of the mean loss over the items that are new to them.
 
-    ``candidates`` (learners, queries, 1 + negatives): what the batch drew.
+    ``candidates``: what the batch drew, (1 + negatives,) for each query of each learner.
     """
     found = []
     for history, drawn in zip(histories, candidates, strict=True):
@@ -49,28 +46,54 @@ def autograd_gradients(histories: Sequence[History], candidates: torch.Tensor) -
         new = [place for place in range(1, len(items)) if items[place] not in items[:place]]
         losses = []
         for query, place in enumerate(new):
-            assert drawn[query, 0] == items[place]
+            assert drawn[query][0] == items[place]
             latest = items[max(0, place - SPEC.lags) : place][::-1]
             vector = sum(SPEC.recency**lag * source[item] for lag, item in enumerate(latest))
-            scores = target[drawn[query], :-1] @ vector + target[drawn[query], -1]
+            scores = target[drawn[query]][:, :-1] @ vector + target[drawn[query], -1]
             losses.append(torch.logsumexp(scores, dim=0) - scores[0])
         ((sum(losses) + 0 * (source.sum() + target.sum())) / max(len(losses), 1)).backward()
         found.append({"source": source.grad, "target": target.grad})
-    return {name: torch.stack([one[name] for one in found]) for name in ("source", "target")}
+    return {
+        name: torch.stack([one[name] for one in found]) if found else torch.zeros(0, *shape)
+        for name, shape in SPEC.shapes().items()
+    }
+
+
+def drawn_candidates(batch: Batch, histories: Sequence[History]) -> list[list[torch.Tensor]]:
+    """(queries, 1 + negatives) of each learner; a query's first one is what they met next."""
+    found = []
+    for learner, history in enumerate(histories):
+        rows = batch.inputs.candidates[batch.learner_of_row == learner]
+        asked = batch.inputs.weights[batch.learner_of_row == learner] > 0
+        met = {int(one[0]): one for one in rows[asked]}
+        new = dict.fromkeys(history.items[1:].tolist())
+        found.append([met[item] for item in new if item in met])
+    return found
+
+
+@st.composite
+def trained(draw) -> tuple[list[History], LocalTraining]:
+    seed, local = draw(st.integers(0, 99)), LocalTraining(window=draw(st.sampled_from([2, 5, 50])))
+    lengths = draw(st.lists(st.integers(0, 15), max_size=5))
+    return [made_up_history(length, seed) for length in lengths], local
+
+
+@settings(max_examples=30, deadline=None)
+@given(trained())
+def test_gradients_norms_and_the_clipped_sum_equal_an_autograd_loop_over_learners(case):
+    histories, local = case
+    batch = make_batch(SPEC, histories, local)
+    reference = autograd_gradients(histories, drawn_candidates(batch, histories))
+    check_engine(SPEC, random_weights(SPEC), batch, reference)
 
 
 @settings(max_examples=20, deadline=None)
-@given(lengths=st.lists(st.integers(0, 15), min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_each_learners_gradient_equals_an_autograd_loop_over_learners(lengths, seed):
-    histories = [made_up_history(length, seed) for length in [*lengths, 12]]
-    batch = make_batch(SPEC, histories, LocalTraining())
-    drawn = torch.zeros(len(histories), *batch.inputs.candidates.shape[1:], dtype=torch.int64)
-    drawn[batch.learner_of_row] = batch.inputs.candidates
-    reference = autograd_gradients(histories, drawn)
-    weights = random_weights(SPEC)
-    assert relative_difference(hooked_gradients(SPEC, weights, batch), reference) < 1e-5
-    double = hooked_gradients(SPEC, weights, in_double(batch), torch.float64)
-    assert relative_difference(double, reference) < 1e-7
+@given(trained())
+def test_opacuss_hooks_and_ghost_clipping_give_the_same_through_our_leaves(case):
+    histories, local = case
+    batch = make_batch(SPEC, histories, local)
+    reference = autograd_gradients(histories, drawn_candidates(batch, histories))
+    check_opacus(SPEC, random_weights(SPEC), batch, reference)
 
 
 def test_windows_of_a_learner_add_up_to_their_mean_loss():

@@ -11,6 +11,7 @@ from torch import nn
 from cloister_client.histories import History, MemoryHistorySource
 from cloister_client.models import MODEL_KINDS
 from cloister_client.models.dkt import DktKind, DktModule
+from cloister_client.models.recurrence import StateGates
 from cloister_client.training import TrainingResult, train_round
 from cloister_client.training.engine import chunks
 from cloister_shared.errors import ConfigError, MessageError
@@ -178,17 +179,74 @@ class Loose(DktModule):
         self.weight = nn.Parameter(torch.zeros(1))
 
 
-@pytest.mark.parametrize("module", [Extra, Frozen, Loose])
-def test_a_module_whose_parameters_are_not_the_specs_is_refused(module, monkeypatch):
-    class Kind(DktKind):
-        def build(self, spec, weights):
-            return module(spec, weights)
+class Bilinear(DktModule):
+    """A leaf of a type that is nobody's."""
 
-    monkeypatch.setitem(MODEL_KINDS._objects, "dkt", Kind)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        weight, self.output = self.output.weight, OwnScores()
+        self.output.weight = weight
+
+
+class OwnScores(nn.Module):
+    weight: nn.Parameter
+
+
+class TwoMatrices(DktModule):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.input = StateGates(self.input.weight.detach())
+
+
+class Twice(DktModule):
+    def forward(self, inputs):
+        return super().forward(inputs) + super().forward(inputs)
+
+
+class Never(DktModule):
+    def forward(self, inputs):
+        states = self.output.weight.new_zeros(*inputs.items.shape, 4)
+        return self.output(states, inputs.skills, inputs.shares > 0).sum(dim=2)
+
+
+@pytest.fixture
+def build_as(monkeypatch):
+    def build_as(module: type[DktModule]) -> None:
+        class Kind(DktKind):
+            def build(self, spec, weights):
+                return module(spec, weights)
+
+        monkeypatch.setitem(MODEL_KINDS._objects, "dkt", Kind)
+
+    return build_as
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (Extra, "trainable parameters"),
+        (Frozen, "trainable parameters"),
+        (Loose, "trainable parameters"),
+        (Bilinear, r"neither we nor Opacus know .* in \['output'\]"),
+        (TwoMatrices, r"at most one .* \['input', 'recurrent'\]"),
+    ],
+)
+def test_a_module_that_cannot_be_clipped_is_refused_before_anybody_is_read(module, said, build_as):
+    build_as(module)
     source = RecordingSource(source_of(HISTORIES))
-    with pytest.raises(ConfigError, match="trainable parameters"):
+    with pytest.raises(ConfigError, match=said):
         train(make_case(), source)
     assert not source.asked
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [(Twice, "'input' was called 2 times"), (Never, "'input' was called 0 times")],
+)
+def test_a_leaf_that_is_not_called_once_is_named(module, said, build_as):
+    build_as(module)
+    with pytest.raises(ConfigError, match=said):
+        train(make_case(), source_of(HISTORIES))
 
 
 @dataclass(frozen=True)
