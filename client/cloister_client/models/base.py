@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cloister_client.histories import History
+from cloister_shared.errors import DataError
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.noise import NoiseSource
@@ -58,8 +59,9 @@ class Scores:
 class ModelKind(Protocol[Inputs]):
     """What training and evaluation need of a model kind.
 
-    ``build`` gives a module whose parameters carry the spec's names and shapes and all lie in
-    leaf modules that are called once per forward, so that Opacus's hooks see every gradient.
+    ``build`` gives a module whose parameters carry the spec's names and shapes and all lie in leaf
+    modules that are called once per forward: of types of ours, or of Opacus's, that know what each
+    row adds to the gradient.
     """
 
     def build(self, spec: Any, weights: Weights) -> nn.Module:
@@ -78,6 +80,12 @@ class ModelKind(Protocol[Inputs]):
 
     def metrics(self, scores: Scores) -> dict[str, float]:
         """Summary figures by name; no predictions give NaN."""
+
+
+def check_within(what: str, positions: NDArray[np.int32], size: int) -> None:
+    """``DataError`` if a history names a skill or item for which the model has no row."""
+    if positions.max(initial=-1) >= size:
+        raise DataError(f"a history has a {what} beyond the {size} that the model was made for")
 
 
 MODEL_KINDS: Registry[type[ModelKind[Any]]] = Registry("cloister.model_kinds")

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from cloister_client.histories import History, lengths_of
-from cloister_client.models.base import Batch, Scores
+from cloister_client.models.base import Batch, Scores, check_within
 from cloister_client.models.classification import classification_metrics
 from cloister_client.models.leaves import LookUp
 from cloister_client.models.leaves import Scores as SkillScores
@@ -129,6 +129,9 @@ class DktKind:
 def _inputs(spec: DktSpec, histories: Sequence[History], windows: Windows) -> DktInputs:
     """The windows' answers as rows; practice is counted from a history's first answer on."""
     whole = History.concatenate(histories)
+    check_within("skill", whole.skills, spec.skills)
+    if spec.items:
+        check_within("item", whole.items, spec.items)
     learners = np.repeat(np.arange(len(histories)), lengths_of(histories))
     practice = answered(whole, learners) if spec.practice else np.zeros((len(whole), 0), np.float32)
     known = whole.skills >= 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cloister_client.histories import History, lengths_of
-from cloister_client.models.base import Batch, Scores
+from cloister_client.models.base import Batch, Scores, check_within
 from cloister_client.models.leaves import LookUp
 from cloister_client.models.leaves import Scores as ItemScores
 from cloister_client.models.ranking import (
@@ -77,6 +77,7 @@ class RecommenderKind:
     ) -> Batch[RecommenderInputs]:
         """Rows of at most ``window`` queries; learners without a query have no row."""
         whole = History.concatenate(histories)
+        check_within("item", whole.items, spec.items)
         lengths = lengths_of(histories)
         learners = np.repeat(np.arange(len(histories)), lengths)
         asked = _first_meetings(whole.items, learners)

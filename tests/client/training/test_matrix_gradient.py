@@ -1,4 +1,4 @@
-"""A matrix's clipped sum is that of its learners' gradients, each the same whoever else is in it."""
+"""A matrix's clipped sum is that of its learners' gradients, each the same whoever else is."""
 
 import pytest
 import torch
