@@ -5,8 +5,14 @@ well from little more. The features have fixed scales and are shared by all skil
 handful of weights uses them: they survive noise that drowns an LSTM. Joined to the LSTM's logit as
 the wide part of a wide-and-deep model (Cheng et al. 2016).
 
-For each of skill, item and all answers: log(1 + successes), log(1 + failures), and the latest three
-outcomes, newest first, as +1, -1, or 0 where there is none. With several skills: their mean.
+Twelve features, few of them far from ±1, since a learner's gradient is clipped as a whole:
+
+- of the skill, with several their mean: the share of right answers; whether a block begins, the
+  block's length, and its latest run of right answers, twice: its length, and whether it is a
+  mastery streak. A block is answers one after the other to the skill.
+- of the item: log(1 + successes), log(1 + failures), and the latest three outcomes, newest first,
+  as +1, -1, or 0 where there is none.
+- of all answers: the share of right ones, and the latest ten outcomes.
 """
 
 import numpy as np
@@ -15,86 +21,166 @@ from numpy.typing import NDArray
 from cloister_client.histories import History
 from cloister_shared.model_specs.dkt import PRACTICE_FEATURES
 
-LATEST = 3
-PER_GROUP = 2 + LATEST
+SKILL, ITEM, ALL = slice(0, 5), slice(5, 10), slice(10, 12)
+"""Which features are of the skill, of the item, and of all answers."""
+
+LATEST, RECENT = 3, 10
+STREAK, LONGEST_RUN = 3, 5
+_ITEM_SCALE = 0.25
 
 Features = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
-def answered(history: History, learners: NDArray[np.int64] | None = None) -> Features:
-    """(n, 15) features of each answer, from the learner's answers before it.
+def answered(history: History, learners: Ints | None = None) -> Features:
+    """(n, 12) features of each answer, from the learner's answers before it.
 
     ``learners`` (n,) says whose each answer is where ``history`` holds those of several.
     """
     whose = np.zeros(len(history), dtype=np.int64) if learners is None else learners
-    signed = _signed(history)
+    right = history.correct > 0.5
     rows, columns = np.nonzero(history.skills >= 0)
     skills = _within(whose[rows], history.skills[rows, columns])
-    of_pairs = _before(skills, signed[rows])
+    of_pairs = _of_skill_before(skills, rows, right[rows])
     features = np.zeros((len(history), PRACTICE_FEATURES), dtype=np.float32)
     if np.array_equal(rows, np.arange(len(history))):
-        features[:, :PER_GROUP] = of_pairs
+        features[:, SKILL] = of_pairs
     else:
-        np.add.at(features[:, :PER_GROUP], rows, of_pairs)
+        np.add.at(features[:, SKILL], rows, of_pairs)
         counts = np.bincount(rows, minlength=len(history))
-        features[:, :PER_GROUP] /= np.maximum(counts, 1)[:, None]
-    features[:, PER_GROUP : 2 * PER_GROUP] = _before(_within(whose, history.items), signed)
-    features[:, 2 * PER_GROUP :] = _before(whose, signed)
+        features[:, SKILL] /= np.maximum(counts, 1)[:, None]
+    features[:, ITEM] = _of_item_before(_within(whose, history.items), right)
+    features[:, ALL] = _of_all_before(whose, right)
     return features
 
 
 def of_skills(history: History, skills: int) -> Features:
-    """(skills, 15) features of a next answer to each skill, on an item that was not met before."""
+    """(skills, 12) features of a next answer to each skill, on an item that was not met before."""
+    right = history.correct > 0.5
     rows, columns = np.nonzero(history.skills >= 0)
-    signed = _signed(history)
+    pairs = history.skills[rows, columns]
+    length, run = np.zeros((2, skills), dtype=np.int64)
+    for skill in pairs[rows == len(history) - 1]:
+        with_skill = (history.skills == skill).any(axis=1)
+        length[skill], run[skill] = _trailing(with_skill), _trailing(with_skill & right)
     features = np.zeros((skills, PRACTICE_FEATURES), dtype=np.float32)
-    features[:, :PER_GROUP] = _after(history.skills[rows, columns], signed[rows], skills)
-    features[:, 2 * PER_GROUP :] = _after(np.zeros(len(history), dtype=np.int32), signed, 1)
+    features[:, SKILL] = _of_skill(
+        np.bincount(pairs[right[rows]], minlength=skills),
+        np.bincount(pairs, minlength=skills),
+        length,
+        run,
+    )
+    latest = _signed(right[-RECENT:])
+    features[:, ALL] = _of_all(right.sum(), np.int64(len(right)), latest.sum())
     return features
 
 
 def of_items(history: History, items: int) -> Features:
     """(items, 5) features of a next answer to each item: the part that is the item's own."""
-    return _after(history.items, _signed(history), items)
-
-
-def _signed(history: History) -> Features:
-    return np.where(history.correct > 0.5, 1, -1).astype(np.float32)
-
-
-def _within(learners: NDArray[np.int64], groups: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(n,) a number for each learner's own group."""
-    return learners * (int(groups.max(initial=0)) + 1) + groups
-
-
-def _before(groups: NDArray[np.int64], signed: Features) -> Features:
-    """(n, 5) features of each position, from the earlier positions of its group."""
-    order = np.argsort(groups, kind="stable")
-    sorted_groups, outcomes = groups[order], signed[order]
-    place = np.arange(len(order)) - np.searchsorted(sorted_groups, sorted_groups)
-    features = np.zeros((len(order), PER_GROUP), dtype=np.float32)
-    total = np.concatenate([[0], np.cumsum(outcomes > 0)])
-    start = np.arange(len(order)) - place
-    successes = total[:-1] - total[start]
-    features[order, 0] = np.log1p(successes)
-    features[order, 1] = np.log1p(place - successes)
-    for lag in range(1, LATEST + 1):
-        has = np.flatnonzero(place >= lag)
-        features[order[has], 1 + lag] = outcomes[has - lag]
-    return features
-
-
-def _after(groups: NDArray[np.int32], signed: Features, size: int) -> Features:
-    """(size, 5) features of each group, from all its positions."""
-    order = np.argsort(groups, kind="stable")
-    sorted_groups, outcomes = groups[order], signed[order]
-    answers = np.bincount(groups, minlength=size)
-    successes = np.bincount(groups[signed > 0], minlength=size)
-    features = np.zeros((size, PER_GROUP), dtype=np.float32)
-    features[:, 0] = np.log1p(successes)
-    features[:, 1] = np.log1p(answers - successes)
-    end = np.searchsorted(sorted_groups, np.arange(size), side="right")
+    right = history.correct > 0.5
+    order = np.argsort(history.items, kind="stable")
+    outcomes = _signed(right[order])
+    answers = np.bincount(history.items, minlength=items)
+    successes = np.bincount(history.items[right], minlength=items)
+    features = _counts(successes, answers)
+    end = np.searchsorted(history.items[order], np.arange(items), side="right")
     for lag in range(1, LATEST + 1):
         has = np.flatnonzero(answers >= lag)
         features[has, 1 + lag] = outcomes[end[has] - lag]
+    return _ITEM_SCALE * features
+
+
+def _of_skill(successes: Ints, answers: Ints, length: Ints, run: Ints) -> Features:
+    """(n, 5) from what came before: a skill's answers, its block's length and run of successes."""
+    columns = [
+        (successes + 1) / (answers + 2) - 0.5,
+        0.5 * (length == 0),
+        0.5 * np.log1p(length),
+        np.minimum(run, LONGEST_RUN) / 3,
+        0.5 * (run >= STREAK),
+    ]
+    return np.stack(columns, axis=-1).astype(np.float32)
+
+
+def _of_all(successes: Ints, answers: Ints, recent: Features) -> Features:
+    """(n, 2) from all earlier answers, and the sum of the latest outcomes among them."""
+    shares = (successes + 2) / (answers + 4) - 0.5
+    latest = recent / (np.minimum(answers, RECENT) + 1)
+    return np.stack([shares, latest], axis=-1).astype(np.float32)
+
+
+def _counts(successes: Ints, answers: Ints) -> Features:
+    """(n, 5) an item's logarithms of counts; its latest outcomes are still 0."""
+    features = np.zeros((len(answers), 2 + LATEST), dtype=np.float32)
+    features[:, 0] = np.log1p(successes)
+    features[:, 1] = np.log1p(answers - successes)
     return features
+
+
+def _of_skill_before(groups: Ints, rows: Ints, right: NDArray[np.bool_]) -> Features:
+    """(n, 5) features of each answer to a skill; ``rows`` (n,) are its place among all answers."""
+    order, place = _sorted(groups)
+    index = np.arange(len(order))
+    begins = (place == 0) | (np.diff(rows[order], prepend=-1) != 1)
+    block = np.maximum.accumulate(np.where(begins, index, 0))
+    broken = np.maximum.accumulate(np.where(_shifted(~right[order]), index, 0))
+    features = np.empty((len(order), SKILL.stop), dtype=np.float32)
+    features[order] = _of_skill(
+        _successes(right[order], place), place, index - block, index - np.maximum(block, broken)
+    )
+    return features
+
+
+def _of_item_before(groups: Ints, right: NDArray[np.bool_]) -> Features:
+    """(n, 5) features of each answer to an item."""
+    order, place = _sorted(groups)
+    outcomes = _signed(right[order])
+    features = np.empty((len(order), 2 + LATEST), dtype=np.float32)
+    features[order] = _counts(_successes(right[order], place), place)
+    for lag in range(1, LATEST + 1):
+        has = np.flatnonzero(place >= lag)
+        features[order[has], 1 + lag] = outcomes[has - lag]
+    return _ITEM_SCALE * features
+
+
+def _of_all_before(whose: Ints, right: NDArray[np.bool_]) -> Features:
+    """(n, 2) features of each answer that say nothing of its skill or item."""
+    order, place = _sorted(whose)
+    index = np.arange(len(order))
+    total = np.concatenate([[0], np.cumsum(_signed(right[order]))])
+    recent = total[index] - total[index - np.minimum(place, RECENT)]
+    features = np.empty((len(order), 2), dtype=np.float32)
+    features[order] = _of_all(_successes(right[order], place), place, recent)
+    return features
+
+
+def _sorted(groups: Ints) -> tuple[Ints, Ints]:
+    """Positions group by group, in their order, and the place of each within its group."""
+    order = np.argsort(groups, kind="stable")
+    in_order = groups[order]
+    return order, np.arange(len(order)) - np.searchsorted(in_order, in_order)
+
+
+def _successes(right: NDArray[np.bool_], place: Ints) -> Ints:
+    """(n,) right answers before each one of its group, of answers sorted by group."""
+    total = np.concatenate([[0], np.cumsum(right)])
+    return np.asarray(total[:-1] - total[np.arange(len(place)) - place])
+
+
+def _shifted(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Each one's predecessor; False before the first."""
+    return np.concatenate([[False], flags[:-1]])[: len(flags)]
+
+
+def _trailing(flags: NDArray[np.bool_]) -> int:
+    """How many flags at the end are set."""
+    return int(len(flags) - np.flatnonzero(~flags).max(initial=-1) - 1)
+
+
+def _signed(right: NDArray[np.bool_]) -> Features:
+    return np.where(right, 1, -1).astype(np.float32)
+
+
+def _within(learners: Ints, groups: NDArray[np.int32]) -> Ints:
+    """(n,) a number for each learner's own group."""
+    return learners * (int(groups.max(initial=0)) + 1) + groups

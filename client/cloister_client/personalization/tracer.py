@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloister_client.histories import History
-from cloister_client.practice_record import PER_GROUP, of_items, of_skills
+from cloister_client.practice_record import ITEM, of_items, of_skills
 from cloister_shared.errors import DataError
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.model_specs.dkt import DktSpec
@@ -117,7 +117,7 @@ class Tracer:
         """(items,) what the learner's answers to the item itself add to its logit."""
         if self._practice is None:
             return np.zeros_like(self._item_bias)
-        own = self._practice[PER_GROUP : 2 * PER_GROUP]
+        own = self._practice[ITEM]
         return np.asarray(of_items(history, len(self._item_bias)) @ own)
 
     def _bias_by_skill(self) -> Floats:

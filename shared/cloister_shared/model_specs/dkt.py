@@ -14,8 +14,8 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs.base import ModelSpec, Weights
 
-PRACTICE_FEATURES = 15
-"""Counts and latest outcomes of earlier answers: five each for the skill, the item and overall."""
+PRACTICE_FEATURES = 12
+"""What earlier answers say by counting: five each for the skill and the item, two overall."""
 
 
 class DktSpec(ModelSpec):
@@ -29,7 +29,7 @@ class DktSpec(ModelSpec):
     - ``output``    (K, H + 1): a skill's read-out row, its bias last.
     - ``item_bias`` (items, 1): added to the item's logit, if ``items`` > 0. How hard an item is
       says more than its skill does: the Rasch part of AKT (Ghosh et al. 2020, section 3.4).
-    - ``practice``  (1, 15): weights of the learner's counted practice, if ``practice`` is set: the
+    - ``practice``  (1, 12): weights of the learner's counted practice, if ``practice`` is set: the
       wide part of a wide-and-deep model (Cheng et al. 2016), which little data or much noise leaves
       standing. Their features are multiplied by the public ``practice_scale``: a smaller one leaves
       more of a clipped gradient to the other weights, and makes noise in these weights matter less.
