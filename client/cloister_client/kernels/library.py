@@ -17,8 +17,11 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import torch
+
 SWITCH = "CLOISTER_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
+_SOURCES = ("lstm.c", "tables.c")
 _LOG = logging.getLogger(__name__)
 
 _Pointer, _Count = ctypes.c_void_p, ctypes.c_int64
@@ -34,6 +37,8 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
         _Count,
     ),
     "cloister_untile": ([_Pointer, *[_Count] * 2, _Pointer], None),
+    "cloister_run_norms": ([_Pointer, *[_Count] * 2, _Pointer], _Count),
+    "cloister_add_runs": ([_Pointer, *[_Count] * 2, *[_Pointer] * 3], _Count),
 }
 
 
@@ -43,9 +48,8 @@ def kernels() -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if os.environ.get(SWITCH, "on") == "off" or compiler is None:
         return None
-    source = resources.files(__package__).joinpath("lstm.c").read_bytes()
     try:
-        library = ctypes.CDLL(str(_compiled(compiler, source)))
+        library = ctypes.CDLL(str(_compiled(compiler, _sources())))
     except (OSError, subprocess.SubprocessError) as error:
         _LOG.warning("kernels could not be built, training is slower without them: %s", error)
         return None
@@ -55,14 +59,39 @@ def kernels() -> ctypes.CDLL | None:
     return library
 
 
-def _compiled(compiler: str, source: bytes) -> Path:
-    """The shared object of ``source`` for this machine; built where it is not yet kept."""
-    kept = _folder() / f"lstm-{_fingerprint(compiler, source)}.so"
+def loaded() -> ctypes.CDLL:
+    """The library, which must be there; ``RuntimeError`` if it is not."""
+    library = kernels()
+    if library is None:
+        raise RuntimeError("there are no compiled kernels on this machine")
+    return library
+
+
+def check(failed: int) -> None:
+    """Raise ``MemoryError`` if a kernel says so."""
+    if failed:
+        raise MemoryError("no memory for a block of rows")
+
+
+def available(dtype: torch.dtype) -> bool:
+    """Whether there are compiled kernels for numbers of ``dtype``: float32 only."""
+    return dtype == torch.float32 and kernels() is not None
+
+
+def _sources() -> dict[str, bytes]:
+    folder = resources.files(__package__)
+    return {name: folder.joinpath(name).read_bytes() for name in _SOURCES}
+
+
+def _compiled(compiler: str, sources: dict[str, bytes]) -> Path:
+    """The shared object of ``sources`` for this machine; built where it is not yet kept."""
+    kept = _folder() / f"kernels-{_fingerprint(compiler, sources)}.so"
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=kept.parent) as work:
-            (code := Path(work, "lstm.c")).write_bytes(source)
-            made = Path(work, "lstm.so")
-            command = [compiler, *_FLAGS, "-o", str(made), str(code), "-lm"]
+            for name, source in sources.items():
+                Path(work, name).write_bytes(source)
+            made, code = Path(work, "kernels.so"), [str(Path(work, name)) for name in sources]
+            command = [compiler, *_FLAGS, "-o", str(made), *code, "-lm"]
             # The compiler is the administrator's choice, its arguments are ours.
             subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603
             made.replace(kept)
@@ -80,11 +109,11 @@ def _folder() -> Path:
     return folder
 
 
-def _fingerprint(compiler: str, source: bytes) -> str:
+def _fingerprint(compiler: str, sources: dict[str, bytes]) -> str:
     version = subprocess.run(  # noqa: S603
         [compiler, "--version"], check=True, capture_output=True, timeout=20
     )
-    parts = (source, " ".join(_FLAGS).encode(), version.stdout, _processor().encode())
+    parts = (*sources.values(), " ".join(_FLAGS).encode(), version.stdout, _processor().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 

@@ -1,6 +1,6 @@
 """The compiled LSTM: torch tensors in and out, shared out to threads by blocks of rows.
 
-Only for float32 in the processor's memory; ``available`` says whether it can be used.
+Only for float32 in the processor's memory, and where ``library.available`` says so.
 """
 
 import ctypes
@@ -8,16 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from cloister_client.kernels.library import kernels
+from cloister_client.kernels.library import check, loaded
 from cloister_client.kernels.threads import share_out
 
 _SHARES_PER_THREAD = 4
 """Learners are shared out in so many parts a thread, so that nobody waits long for the last."""
-
-
-def available(dtype: torch.dtype) -> bool:
-    """Whether there is a compiled LSTM for numbers of ``dtype``."""
-    return dtype == torch.float32 and kernels() is not None
 
 
 class _Rows(ctypes.Structure):
@@ -59,8 +54,8 @@ class CompiledTape:
 
         def block(first: int) -> None:
             last = min(first + _block(), len(self.lengths))
-            _check(
-                _library().cloister_backward(
+            check(
+                loaded().cloister_backward(
                     ctypes.byref(rows),
                     packed.data_ptr(),
                     along.data_ptr(),
@@ -111,8 +106,8 @@ def run(
 
     def block(first: int) -> None:
         last = min(first + _block(), rows)
-        _check(
-            _library().cloister_forward(
+        check(
+            loaded().cloister_forward(
                 ctypes.byref(given), doubled.data_ptr(), turned.data_ptr(), first, last
             )
         )
@@ -149,13 +144,13 @@ def clipped_sum(
         *[one.data_ptr() for one in (deltas, states, lengths, order, starts)],
     )
     parts = _even_parts(work)
-    size = _library().cloister_gradient_size(outputs, inputs)
+    size = loaded().cloister_gradient_size(outputs, inputs)
     totals = deltas.new_zeros(len(parts), size)
 
     def part(number: int) -> None:
         which = parts[number]
-        _check(
-            _library().cloister_clipped_sum(
+        check(
+            loaded().cloister_clipped_sum(
                 ctypes.byref(given),
                 which.data_ptr(),
                 len(which),
@@ -169,7 +164,7 @@ def clipped_sum(
 
     share_out(part, range(len(parts)))
     result, total = deltas.new_empty(outputs, inputs), totals.sum(dim=0)
-    _library().cloister_untile(total.data_ptr(), outputs, inputs, result.data_ptr())
+    loaded().cloister_untile(total.data_ptr(), outputs, inputs, result.data_ptr())
     return result
 
 
@@ -185,8 +180,8 @@ def _even_parts(work: torch.Tensor) -> list[torch.Tensor]:
 def _packed(matrix: torch.Tensor) -> torch.Tensor:
     """A matrix (depth, columns) in the order in which products read it."""
     depth, columns = matrix.shape
-    packed = matrix.new_empty(_library().cloister_packed_size(depth, columns))
-    _library().cloister_pack(matrix.data_ptr(), depth, columns, *matrix.stride(), packed.data_ptr())
+    packed = matrix.new_empty(loaded().cloister_packed_size(depth, columns))
+    loaded().cloister_pack(matrix.data_ptr(), depth, columns, *matrix.stride(), packed.data_ptr())
     return packed
 
 
@@ -198,16 +193,4 @@ def _doubled(array: torch.Tensor) -> torch.Tensor:
 
 
 def _block() -> int:
-    return int(_library().cloister_block())
-
-
-def _library() -> ctypes.CDLL:
-    library = kernels()
-    if library is None:
-        raise RuntimeError("there are no compiled kernels on this machine")
-    return library
-
-
-def _check(failed: int) -> None:
-    if failed:
-        raise MemoryError("no memory for a block of rows")
+    return int(loaded().cloister_block())

@@ -4,11 +4,14 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 import torch
 
+Part = TypeVar("Part")
 
-def share_out(work: Callable[[int], None], parts: Iterable[int]) -> None:
+
+def share_out(work: Callable[[Part], None], parts: Iterable[Part]) -> None:
     """Call ``work`` on every part, whichever thread is free taking the next one."""
     threads = torch.get_num_threads()
     if threads == 1:

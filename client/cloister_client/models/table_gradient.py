@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional
 
+from cloister_client.kernels import library
+from cloister_client.kernels.tables import Runs
+
 _FLOATS_AT_ONCE = 2**18
 """Sums that are held together while they are used: few enough to stay in the cache."""
 
@@ -97,6 +100,8 @@ class LearnerTables:
     def squared_norms(self) -> torch.Tensor:
         """(learners,) squared norm of each learner's gradient."""
         norms = self.table.vectors.new_zeros(self.learners)
+        if library.available(norms.dtype):
+            return norms.index_add_(0, self.owners, self._runs().squares())
         for runs, sums in self._sums():
             squares = torch.linalg.vector_norm(sums, dim=1).square_()
             norms.index_add_(0, self.owners[runs], squares)
@@ -108,8 +113,11 @@ class LearnerTables:
         What has the coefficient zero is left out, even where it is not finite.
         """
         factors = coefficients[self.owners]
-        left_out = factors == 0
         total = self.table.vectors.new_zeros(self.table.size, self.table.width)
+        if library.available(total.dtype):
+            self._runs().add_to(total, self.indices, factors)
+            return total
+        left_out = factors == 0
         for runs, sums in self._sums():
             if left_out.any():
                 sums[left_out[runs]] = 0
@@ -123,6 +131,17 @@ class LearnerTables:
                 per_sample_weights=factors[runs],
             )
         return total
+
+    def _runs(self) -> Runs:
+        """For the compiled kernels."""
+        end = self.starts.new_tensor([len(self.order)])
+        return Runs(
+            self.table.vectors.contiguous(),
+            self.table.positions[self.order],
+            self.table.weights[self.order],
+            torch.cat([self.starts, end]),
+            self.table.bias,
+        )
 
     def _sums(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Some runs and their sums (n, width), a few at a time."""

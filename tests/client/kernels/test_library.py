@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloister_client.kernels import SWITCH, kernels, library
+from cloister_client.kernels import library
+from cloister_client.kernels.library import SWITCH, kernels
 from cloister_client.training import train_round
 
 from ...client.training.checks import flat_delta, make_case

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloister_client.kernels import kernels, lstm
+from cloister_client.kernels import lstm
+from cloister_client.kernels.library import kernels
 from cloister_client.models import unrolled
 from cloister_client.training.matrix_gradient import MatrixGradient
 

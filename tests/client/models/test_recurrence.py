@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from cloister_client.kernels import lstm
+from cloister_client.kernels import library
 from cloister_client.models.recurrence import InputGates, StateGates, states_before
 
 
@@ -15,8 +15,8 @@ from cloister_client.models.recurrence import InputGates, StateGates, states_bef
 def _way(request, monkeypatch):
     """Both ways of running the steps in float32."""
     if request.param == "unrolled":
-        monkeypatch.setattr(lstm, "available", lambda dtype: False)
-    elif not lstm.available(torch.float32):
+        monkeypatch.setattr(library, "available", lambda dtype: False)
+    elif not library.available(torch.float32):
         pytest.skip("no compiler on this machine")
 
 

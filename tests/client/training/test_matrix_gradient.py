@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloister_client.kernels import lstm
+from cloister_client.kernels import library
 from cloister_client.training.matrix_gradient import MatrixGradient
 
 from ..models.per_learner import without_kernels
@@ -76,7 +76,7 @@ def _way(request):
     if request.param == "unrolled":
         with without_kernels():
             yield
-    elif lstm.available(torch.float32):
+    elif library.available(torch.float32):
         yield
     else:
         pytest.skip("no compiler on this machine")
