@@ -62,6 +62,8 @@ def main() -> None:
     # A privacy product phones nobody; Flower reads these when it is imported.
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    # Read when torch is imported: OpenMP's threads must not spin beside those of our kernels.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         build_app()(standalone_mode=True)
     except CloisterError as error:

@@ -20,6 +20,7 @@ from cloister_shared.errors import (
 )
 
 PROBE = """
+import os
 import sys
 import typer
 from cloister_shared import cli, errors
@@ -44,6 +45,10 @@ def interrupt():
 @probe.command()
 def done():
     print("done")
+
+@probe.command()
+def setting(name: str):
+    print(os.environ[name])
 
 class Commands(dict):
     def get(self, name):
@@ -115,3 +120,13 @@ def test_a_command_whose_package_is_missing_says_which_whatever_it_was_asked() -
     result = cloister("--folder", "x", "--json", command="lacking")
     assert result.returncode == 3
     assert "`cloister lacking` needs the package flwr" in result.stderr
+
+
+def test_what_libraries_read_when_they_are_imported_is_set_before_they_are() -> None:
+    assert cloister("setting", "OMP_WAIT_POLICY").stdout == "PASSIVE\n"
+    assert cloister("setting", "FLWR_TELEMETRY_ENABLED").stdout == "0\n"
+
+
+def test_the_users_own_setting_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert cloister("setting", "OMP_WAIT_POLICY").stdout == "ACTIVE\n"

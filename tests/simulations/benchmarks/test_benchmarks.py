@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from cloister_simulations.benchmarks import accounting, dp_step
+from cloister_simulations.benchmarks import accounting
 from cloister_simulations.benchmarks.commands import app
 from cloister_simulations.benchmarks.harness import interleaved
 
@@ -14,16 +14,6 @@ def test_contenders_take_turns_after_one_warm_up_each() -> None:
     calls: list[str] = []
     interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
     assert "".join(calls) == "ab" + "abab"
-
-
-def test_a_step_is_timed_beside_every_contender() -> None:
-    result = dp_step.run(repeats=1, tuned=False, shapes=((4, 6, 5),))
-    assert result.figures.keys() == {
-        f"dp_step_{name}_default_malloc" for name in ("vs_opacus", "over_nn_lstm", "over_floor")
-    }
-    (row,) = result.rows
-    assert (row["B"], row["T"], row["H"]) == (4, 6, 5)
-    assert all(milliseconds > 0 for name, milliseconds in row.items() if name.endswith("_ms"))
 
 
 def test_the_command_writes_the_figures_by_name(tmp_path: Path) -> None:
