@@ -16,7 +16,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+/* Gradients that fade over many steps become subnormal, which costs a hundred times as much. */
+#define FLUSH_SUBNORMALS unsigned kept_control = _mm_getcsr(); _mm_setcsr(kept_control | 0x8040)
+#define RESTORE _mm_setcsr(kept_control)
+#else
+#define FLUSH_SUBNORMALS (void)0
+#define RESTORE (void)0
+#endif
+
 #if defined(__AVX512F__)
+#include <immintrin.h>
 #define LANES 16
 #define ROWS 8
 #else
@@ -86,13 +97,20 @@ void cloister_pack(const float *matrix, int64_t depth, int64_t columns, int64_t 
 
 /* The sigmoid. ---------------------------------------------------------------------------------- */
 
+/* x within [low, high]; NaN stays. */
+ALWAYS vec clamp(vec x, vec low, vec high) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_max_ps((__m512)low, _mm512_min_ps((__m512)high, (__m512)x));
+#else
+    ivec below = x < low, above = x > high;
+    return (vec)(((ivec)x & ~(below | above)) | ((ivec)low & below) | ((ivec)high & above));
+#endif
+}
+
 /* 1 / (1 + exp(-x)); the exponential by Cody and Waite's reduction and a polynomial of degree 6. */
 ALWAYS vec sigmoid(vec x) {
     const vec zero = {0};
-    const vec low = zero - 87, high = zero + 87;
-    vec y = -x;
-    ivec below = y < low, above = y > high;
-    y = (vec)(((ivec)y & ~(below | above)) | ((ivec)low & below) | ((ivec)high & above));
+    vec y = clamp(-x, zero - 87, zero + 87);
     vec shifted = y * 1.44269504f + 12582912.0f;
     vec n = shifted - 12582912.0f;
     vec r = y - n * 0.693359375f + n * 2.12194440e-4f;
@@ -147,6 +165,7 @@ int64_t cloister_forward(const Rows *rows, const float *table, const float *pack
     size_t floats = BLOCK * (gate_row + hidden) + 2 * unit_row;
     float *scratch = calloc(floats, sizeof(float));
     if (!scratch) return 1;
+    FLUSH_SUBNORMALS;
     float *gates = scratch, *state = gates + BLOCK * gate_row, *tanhs = state + BLOCK * hidden;
     for (int64_t row = first; row < last; row++) {
         float *states = rows->states + row * rows->steps * hidden;
@@ -183,6 +202,7 @@ int64_t cloister_forward(const Rows *rows, const float *table, const float *pack
         }
     }
     free(scratch);
+    RESTORE;
     return 0;
 }
 
@@ -213,6 +233,7 @@ int64_t cloister_backward(const Rows *rows, const float *packed, const float *gr
     size_t floats = BLOCK * (width + 2 * unit_row) + unit_row;
     float *scratch = calloc(floats, sizeof(float));
     if (!scratch) return 1;
+    FLUSH_SUBNORMALS;
     float *deltas = scratch, *state = deltas + BLOCK * width;
     float *carried = state + BLOCK * unit_row, *tanhs = carried + BLOCK * unit_row;
     for (int64_t row = first; row < last; row++) {
@@ -242,6 +263,7 @@ int64_t cloister_backward(const Rows *rows, const float *packed, const float *gr
         later = live;
     }
     free(scratch);
+    RESTORE;
     return 0;
 }
 
@@ -325,6 +347,7 @@ int64_t cloister_clipped_sum(const Learners *all, const int64_t *which, int64_t 
     int64_t inputs = round_up(all->inputs, ROWS);
     float *scratch = malloc((size + most * (inputs + PANEL) + 1) * sizeof(float));
     if (!scratch) return 1;
+    FLUSH_SUBNORMALS;
     float *left = scratch + size, *right = left + most * inputs;
     for (int64_t i = 0; i < count; i++) {
         int64_t learner = which[i];
@@ -335,6 +358,7 @@ int64_t cloister_clipped_sum(const Learners *all, const int64_t *which, int64_t 
         for (int64_t j = 0; j < size; j++) total[j] += factor * scratch[j];
     }
     free(scratch);
+    RESTORE;
     return 0;
 }
 

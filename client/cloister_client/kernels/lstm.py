@@ -92,9 +92,12 @@ def run(
 ) -> CompiledTape:
     """Step through what the rows read from ``table`` (size, 4H), with ``matrix`` (4H, H).
 
-    ``indices`` and ``shares`` (R, T, S); ``lengths`` (R,), falling.
+    ``indices`` and ``shares`` (R, T, S); ``lengths`` (R,), falling. Raises ``IndexError`` for an
+    index outside the table: the kernel would read what lies there.
     """
     rows, steps, _ = indices.shape
+    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
+        raise IndexError(f"the table has {len(table)} rows, an index lies outside")
     hidden = matrix.shape[1]
     doubled, turned = _doubled(table), _packed(_doubled(matrix.t()))
     indices, shares = indices.contiguous(), shares.to(matrix.dtype).contiguous()

@@ -46,6 +46,8 @@ class Runs:
 
     def add_to(self, total: torch.Tensor, indices: torch.Tensor, factors: torch.Tensor) -> None:
         """Add each run's sum times its factor to row ``indices`` (runs,), rising, of ``total``."""
+        if len(indices) and not 0 <= int(indices[0]) <= int(indices[-1]) < len(total):
+            raise IndexError(f"the table has {len(total)} rows, an index lies outside")
         given = self._given()
 
         def part(span: tuple[int, int]) -> None:

@@ -118,3 +118,16 @@ def test_nobody_and_single_answers_add_nothing():
         tiny=0,
     )
     assert not single.any()
+
+
+@pytest.mark.parametrize("index", [-1, SIZE])
+def test_an_index_outside_the_table_is_never_read(index):
+    indices = torch.full((1, 2, 1), index)
+    with pytest.raises(IndexError, match="outside"):
+        lstm.run(
+            torch.zeros(SIZE, 8),
+            torch.zeros(8, 2),
+            indices,
+            torch.ones(1, 2, 1),
+            torch.tensor([2]),
+        )
