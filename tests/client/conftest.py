@@ -1,4 +1,6 @@
-"""A small node: its config and curriculum."""
+"""A small node, its config and curriculum; both ways to run what there are kernels for."""
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,3 +24,23 @@ def curriculum() -> Curriculum:
 @pytest.fixture
 def node_config() -> NodeConfig:
     return NodeConfig(name="school-a", declared_size=50)
+
+
+@pytest.fixture(params=["compiled", "in PyTorch"])
+def _either_way(request, monkeypatch) -> None:
+    """With kernels, and as on a machine without a compiler."""
+    from cloister_client.kernels import library
+
+    if request.param == "in PyTorch":
+        monkeypatch.setattr(library, "available", lambda dtype: False)
+    elif library.kernels() is None:
+        pytest.skip("no compiler on this machine")
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def _threads(request) -> Iterator[None]:
+    import torch
+
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(1)

@@ -3,8 +3,6 @@
 Weights that amplify rounding would otherwise turn a neighbour into a change of direction.
 """
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -16,7 +14,7 @@ from cloister_shared.model_specs.recommender import RecommenderSpec
 from cloister_shared.plan import LocalTraining
 
 from ..learners import ITEMS, SKILLS, ConstantNoise, made_up_history, random_weights
-from .per_learner import leaf_calls, without_kernels
+from .per_learner import leaf_calls
 
 SPECS = [
     DktSpec(skills=SKILLS, hidden=7, items=ITEMS, practice=True),
@@ -24,22 +22,6 @@ SPECS = [
     RecommenderSpec(items=ITEMS, factors=5, lags=3, negatives=3),
 ]
 MINE = made_up_history(61, 7, most_skills=3)
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def _threads(request) -> Iterator[None]:
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(params=["compiled", "unrolled"])
-def _way(request) -> Iterator[None]:
-    if request.param == "compiled":
-        yield
-    else:
-        with without_kernels():
-            yield
 
 
 def make_batch(spec: ModelSpec, histories: list[History]) -> Batch:
@@ -56,7 +38,7 @@ def gradients_of_mine(spec: ModelSpec, others: list[History]) -> list[torch.Tens
     return [call.output[rows][true] for call in calls]
 
 
-@pytest.mark.usefixtures("_threads", "_way")
+@pytest.mark.usefixtures("_threads", "_either_way")
 @pytest.mark.parametrize("spec", SPECS, ids=["dkt, all", "dkt", "recommender"])
 @pytest.mark.parametrize(
     "others", [[1], [40, 19, 3, 2, 1], [70] * 33], ids=["one", "ragged", "many"]

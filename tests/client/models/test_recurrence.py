@@ -7,17 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from cloister_client.kernels import library
 from cloister_client.models.recurrence import InputGates, StateGates, states_before
-
-
-@pytest.fixture(params=["compiled", "unrolled"])
-def _way(request, monkeypatch):
-    """Both ways of running the steps in float32."""
-    if request.param == "unrolled":
-        monkeypatch.setattr(library, "available", lambda dtype: False)
-    elif not library.available(torch.float32):
-        pytest.skip("no compiler on this machine")
 
 
 class Problem:
@@ -84,7 +74,7 @@ def test_the_recurrence_is_an_lstm_forwards_and_backwards(problem):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.usefixtures("_way")
+@pytest.mark.usefixtures("_either_way")
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("hidden", [1, 7, 16, 33])
 @pytest.mark.parametrize("lengths", [[1], [9, 9, 2, 1, 1], [*range(40, 0, -1), 1, 1]])
@@ -97,13 +87,13 @@ def test_in_float32_it_is_the_same_lstm(lengths, hidden, seed):
         assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
-@pytest.mark.usefixtures("_way")
+@pytest.mark.usefixtures("_either_way")
 def test_one_row_of_one_step_has_the_zero_state_and_no_gradient():
     for found in Problem([1], 2, 1, torch.float32).run():
         assert not found.any()
 
 
-@pytest.mark.usefixtures("_way")
+@pytest.mark.usefixtures("_either_way")
 def test_a_backward_that_is_repeated_gives_the_same():
     """As Opacus's ghost clipping does, with other weights of the rows the second time."""
     problem = Problem([5, 3, 1], 4, 1, torch.float32)
@@ -117,26 +107,21 @@ def test_a_backward_that_is_repeated_gives_the_same():
         assert one.any()
 
 
-@pytest.mark.usefixtures("_way")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("_either_way", "_threads")
 @pytest.mark.parametrize("hidden", [3, 9, 32])
 @pytest.mark.parametrize("others", [1, 4, 31, 40])
-def test_a_row_is_the_same_to_the_last_bit_whoever_is_in_the_batch(others, hidden, threads):
+def test_a_row_is_the_same_to_the_last_bit_whoever_is_in_the_batch(others, hidden):
     """Weights that amplify rounding would otherwise turn a neighbour into a change of direction."""
     random = torch.Generator().manual_seed(1)
     lengths = torch.randint(40, 100, (others,), generator=random).sort(descending=True).values
     problem = Problem([*lengths.tolist(), 30, 20, 10], hidden, 1, torch.float32)
     problem.matrix *= 10
-    torch.set_num_threads(threads)
-    try:
-        alone, with_others = problem.run(slice(-3, None)), problem.run()
-    finally:
-        torch.set_num_threads(1)
+    alone, with_others = problem.run(slice(-3, None)), problem.run()
     for place in (0, 3):
         assert torch.equal(alone[place], with_others[place][-3:, :30])
 
 
-@pytest.mark.usefixtures("_way")
+@pytest.mark.usefixtures("_either_way")
 def test_what_padding_holds_never_reaches_a_row():
     """A second step overflows: infinity minus infinity. Only the first row takes it."""
     problem = Problem([4, 1, 1, 1, 1, 1, 1, 1], 256, 1, torch.float32)

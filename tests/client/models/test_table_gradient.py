@@ -88,6 +88,7 @@ def test_a_learner_with_the_coefficient_zero_is_left_out_even_if_not_finite():
     assert torch.equal(kept, alone.total())
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_readings_that_cancel_do_not_swallow_what_others_add():
     """Such a learner's gradient is zero, and so is not clipped, however large the readings are."""
     gradient = TableGradient(
@@ -103,10 +104,10 @@ def test_readings_that_cancel_do_not_swallow_what_others_add():
     assert tables.weighted(torch.ones(2)) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("_either_way", "_threads")
 @pytest.mark.parametrize("width", [1, 3, 16, 37])
 @pytest.mark.parametrize("others", [1, 30, 400])
-def test_a_learner_adds_the_same_to_the_last_bit_whoever_else_reads(others, width, threads):
+def test_a_learner_adds_the_same_to_the_last_bit_whoever_else_reads(others, width):
     """Readings of very different sizes: any other order of adding would be seen."""
     rows = torch.arange(1 + others).repeat(20)
     random = readings(rows, size=7, width=width, bias=True)
@@ -120,17 +121,12 @@ def test_a_learner_adds_the_same_to_the_last_bit_whoever_else_reads(others, widt
         **{name: getattr(everybody, name)[own] for name in ("positions", "indices", "weights")},
         batch_rows=torch.zeros(20, dtype=torch.int64),
     )
-    torch.set_num_threads(threads)
-    try:
-        tables = everybody.by_learner(torch.arange(1 + others), 1 + others)
-        (only,) = alone.by_learner(torch.zeros(1, dtype=torch.int64), 1).squared_norms()
-        assert tables.squared_norms()[others] == only
-        chosen = torch.zeros(1 + others)
-        chosen[others] = 0.3
-        mine = alone.by_learner(torch.zeros(1, dtype=torch.int64), 1)
-        assert torch.equal(tables.weighted(chosen), mine.weighted(torch.tensor([0.3])))
-    finally:
-        torch.set_num_threads(1)
+    tables = everybody.by_learner(torch.arange(1 + others), 1 + others)
+    mine = alone.by_learner(torch.zeros(1, dtype=torch.int64), 1)
+    assert tables.squared_norms()[others] == mine.squared_norms()
+    chosen = torch.zeros(1 + others)
+    chosen[others] = 0.3
+    assert torch.equal(tables.weighted(chosen), mine.weighted(torch.tensor([0.3])))
 
 
 @given(st.permutations([0, 1, 2]))

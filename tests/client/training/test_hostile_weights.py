@@ -68,6 +68,7 @@ def asked_twice(*correct: int) -> History:
     return replace(history, skills=skills, correct=np.array(correct, dtype=np.float32))
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_a_learner_whose_huge_parts_cancel_cannot_swallow_the_others():
     check_sensitivity(train_round, *cancelling_case())
 

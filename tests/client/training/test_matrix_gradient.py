@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloister_client.kernels import library
 from cloister_client.training.matrix_gradient import MatrixGradient
 
 from ..models.per_learner import without_kernels
@@ -71,22 +70,10 @@ def test_the_clipped_sum_is_that_of_the_learners_gradients(gradient):
         check_clipped_sum(gradient)
 
 
-@pytest.fixture(params=["compiled", "unrolled"])
-def _way(request):
-    if request.param == "unrolled":
-        with without_kernels():
-            yield
-    elif library.available(torch.float32):
-        yield
-    else:
-        pytest.skip("no compiler on this machine")
-
-
-@pytest.mark.usefixtures("_way")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("_either_way", "_threads")
 @pytest.mark.parametrize("hidden", [2, 9, 32])
 @pytest.mark.parametrize("others", [[12], [3] * 40, [900, 500, 41, 2, 1]])
-def test_a_learner_adds_the_same_to_the_last_bit_whoever_else_is_there(others, hidden, threads):
+def test_a_learner_adds_the_same_to_the_last_bit_whoever_else_is_there(others, hidden):
     """Steps of very different sizes that almost cancel: any other order of adding would be seen."""
     lengths = sorted([*others, 40, 25], reverse=True)
     mine = [lengths.index(40), len(lengths) - 1 - lengths[::-1].index(25)]
@@ -104,16 +91,12 @@ def test_a_learner_adds_the_same_to_the_last_bit_whoever_else_is_there(others, h
     )
     left_out = torch.full((len(lengths) + 1,), torch.inf)
     left_out[0] = 0
-    torch.set_num_threads(threads)
-    try:
-        own_square, together = torch.zeros(1), everybody.clipped_sum(left_out, 1.0)
-        assert torch.equal(alone.clipped_sum(own_square, 1.0), together)
-        assert own_square[0] == left_out[0]
-    finally:
-        torch.set_num_threads(1)
+    own_square, together = torch.zeros(1), everybody.clipped_sum(left_out, 1.0)
+    assert torch.equal(alone.clipped_sum(own_square, 1.0), together)
+    assert own_square[0] == left_out[0]
 
 
-@pytest.mark.usefixtures("_way")
+@pytest.mark.usefixtures("_either_way")
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
 def test_a_learner_whose_gradient_is_not_finite_has_no_part_in_the_sum(bad):
     gradient = random_gradient([9, 7, 5], [0, 1, 2], 3)

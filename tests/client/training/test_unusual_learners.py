@@ -49,8 +49,9 @@ def test_who_has_hardly_answered_moves_the_model_by_the_bound_at_most(spec, answ
     check_sensitivity(train_round, case_of(spec), [few, few], ConstantNoise)
 
 
-def test_one_answer_teaches_the_read_out_and_no_state():
-    one, case = made_up_history(1, 1), case_of(DKT)
+def test_one_answer_teaches_what_is_read_out_of_the_empty_state_and_nothing_else():
+    spec = DktSpec(skills=SKILLS, hidden=4, items=ITEMS)
+    one, case = made_up_history(1, 1), case_of(spec)
     deltas = [
         train_round(
             case.weights,
