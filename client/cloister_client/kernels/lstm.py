@@ -99,7 +99,7 @@ def run(
     if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
         raise IndexError(f"the table has {len(table)} rows, an index lies outside")
     hidden = matrix.shape[1]
-    doubled, turned = _doubled(table), _packed(_doubled(matrix.t()))
+    doubled, turned = double_cell_gate(table), _packed(double_cell_gate(matrix.t()))
     indices, shares = indices.contiguous(), shares.to(matrix.dtype).contiguous()
     cells, states = (matrix.new_empty(rows, steps, hidden) for _ in range(2))
     tape = CompiledTape(
@@ -188,7 +188,7 @@ def _packed(matrix: torch.Tensor) -> torch.Tensor:
     return packed
 
 
-def _doubled(array: torch.Tensor) -> torch.Tensor:
+def double_cell_gate(array: torch.Tensor) -> torch.Tensor:
     """A copy of ``array`` (..., 4H) whose third quarter, the cell gate's, is doubled."""
     copy = array.contiguous().clone()
     copy.chunk(4, dim=1)[2].mul_(2)

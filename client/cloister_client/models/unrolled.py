@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from cloister_client.kernels.lstm import double_cell_gate
 from cloister_client.models.leaves import sum_rows
 
 BLOCK = 16
@@ -66,7 +67,7 @@ def run(
     """
     count, steps, _ = indices.shape
     rows, hidden = _round_up(count), matrix.shape[1]
-    table, transposed = _double_cell_gate(table), _double_cell_gate(matrix.t()).contiguous()
+    table, transposed = double_cell_gate(table), double_cell_gate(matrix.t()).contiguous()
     gates = matrix.new_empty(steps, rows, 4 * hidden)
     cells, all_states = (matrix.new_empty(steps + 1, rows, hidden) for _ in range(2))
     cells[0], all_states[0] = 0, 0
@@ -143,13 +144,6 @@ def _derivatives(
     factors[:, :, 3].mul_(squashed)
     through = squashed.square_().neg_().add_(1).mul_(leave)
     return factors.unbind(0), through.unbind(0)
-
-
-def _double_cell_gate(array: torch.Tensor) -> torch.Tensor:
-    """A copy of ``array`` (..., 4H) whose third quarter is doubled."""
-    copy = array.clone()
-    copy.chunk(4, dim=1)[2].mul_(2)
-    return copy
 
 
 def live_rows(lengths: torch.Tensor, steps: int) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cloister_client.histories import History
-from cloister_shared.curriculum import Curriculum, Item, Skill
+from cloister_shared.curriculum import Curriculum
 from cloister_shared.model_specs import ModelSpec
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining, ModelPlan, Plan
@@ -28,6 +28,7 @@ from cloister_simulations.benchmarks.peers.workload import (
     Job,
     client_data,
 )
+from cloister_simulations.benchmarks.skills import curriculum_of
 from cloister_simulations.fleet import (
     Client,
     Fleet,
@@ -55,7 +56,7 @@ def train_cohort_job(job: Job) -> Sequence[float]:
     """When each round ended, by ``time.monotonic``: a round is trained, aggregated, and on disk."""
     torch.set_num_threads(os.cpu_count() or 1)
     ends: list[float] = []
-    curriculum = _curriculum()
+    curriculum = curriculum_of(SKILLS)
     plan = _plan(job, curriculum)
     model = plan.models[0]
     fleet = Fleet(
@@ -68,12 +69,6 @@ def train_cohort_job(job: Job) -> Sequence[float]:
     with tempfile.TemporaryDirectory() as directory:
         run_fleet(plan, initial, fleet, Path(directory), lambda *_: ends.append(time.monotonic()))
     return ends
-
-
-def _curriculum() -> Curriculum:
-    skills = tuple(Skill(id=f"skill-{number}") for number in range(SKILLS))
-    items = tuple(Item(id=f"item-{one.id}", skills=(one.id,)) for one in skills)
-    return Curriculum(name="benchmark", skills=skills, items=items)
 
 
 def _plan(job: Job, curriculum: Curriculum) -> Plan:

@@ -21,11 +21,11 @@ import torch
 
 from cloister_client.histories import History
 from cloister_client.training.process import keep_freed_memory
-from cloister_shared.curriculum import Curriculum, Item, Skill
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining, ModelPlan, Plan
 from cloister_shared.privacy.mechanism import Mechanism
 from cloister_simulations.benchmarks.harness import BenchmarkResult, machine
+from cloister_simulations.benchmarks.skills import curriculum_of
 from cloister_simulations.fleet import FileClients, Fleet, client_trainer, run_fleet
 from cloister_simulations.progress import Reporter
 
@@ -74,7 +74,7 @@ def measure(clients: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         FileClients.write(Path(folder, "clients"), _clients(clients), skills=1)
         stored = FileClients(Path(folder, "clients"))
-        plan, curriculum = _plan(clients, rounds), _curriculum()
+        plan, curriculum = _plan(clients, rounds), curriculum_of(SKILLS)
         model = plan.models[0]
         fleet = Fleet(stored, {"dkt": client_trainer(model, devices=True)}, seed=0)
         initial = {"dkt": model.spec.initial_weights(curriculum, seed=0)}
@@ -106,12 +106,6 @@ def _clients(count: int) -> Iterator[tuple[int, list[History]]]:
         yield 1, [History(skills, skills[:, None], correct, np.arange(length, dtype=np.float64))]
 
 
-def _curriculum() -> Curriculum:
-    skills = tuple(Skill(id=f"skill-{number}") for number in range(SKILLS))
-    items = tuple(Item(id=f"item-{one.id}", skills=(one.id,)) for one in skills)
-    return Curriculum(name="benchmark", skills=skills, items=items)
-
-
 def _plan(clients: int, rounds: int) -> Plan:
     model = ModelPlan(
         spec=DktSpec(skills=SKILLS, hidden=HIDDEN),
@@ -121,7 +115,7 @@ def _plan(clients: int, rounds: int) -> Plan:
     )
     return Plan(
         run="scale",
-        curriculum=_curriculum().digest,
+        curriculum=curriculum_of(SKILLS).digest,
         models=(model,),
         declared_sizes={"fleet": clients},
         quorum=1,
