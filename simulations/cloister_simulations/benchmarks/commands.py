@@ -24,7 +24,7 @@ def dp_step(
 ) -> None:
     """One private DKT step: ours, Opacus's, `nn.LSTM` without privacy, bare products.
 
-    Takes about four minutes on two quiet cores.
+    Takes four to five minutes on two quiet cores.
     """
     # Imported late: `cloister --help` need not wait for torch.
     from cloister_simulations.benchmarks.dp_step.benchmark import run  # noqa: PLC0415
