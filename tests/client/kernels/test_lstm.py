@@ -47,7 +47,8 @@ def test_states_and_deltas_are_those_of_the_recurrence_in_pytorch(problem):
     torch.testing.assert_close(ours.states * true, theirs.states * true, rtol=1e-5, atol=2e-6)
     assert not ours.states[~true.squeeze(-1)].any()
     mine, others = ours.deltas(gradient), theirs.deltas(gradient)
-    torch.testing.assert_close(mine, others, rtol=1e-4, atol=1e-5)
+    largest = float(others.abs().max())
+    torch.testing.assert_close(mine, others, rtol=1e-4, atol=2e-5 * (1 + largest))
     assert not mine[~true.squeeze(-1)].any()
 
 
