@@ -98,14 +98,18 @@ class LearnerTables:
     learners: int
 
     def squared_norms(self) -> torch.Tensor:
-        """(learners,) squared norm of each learner's gradient."""
-        norms = self.table.vectors.new_zeros(self.learners)
-        if library.available(norms.dtype):
-            return norms.index_add_(0, self.owners, self._runs().squares())
-        for runs, sums in self._sums():
-            squares = torch.linalg.vector_norm(sums, dim=1).square_()
-            norms.index_add_(0, self.owners[runs], squares)
-        return norms
+        """(learners,) squared norm of each learner's gradient.
+
+        Added up in float64: rounding of a long sum may not make a norm too small.
+        """
+        dtype = self.table.vectors.dtype
+        if library.available(dtype):
+            squares = self._runs().squares()
+        else:
+            parts = [torch.linalg.vector_norm(sums, dim=1).square_() for _, sums in self._sums()]
+            squares = torch.cat([self.table.vectors.new_zeros(0), *parts])
+        norms = torch.zeros(self.learners, dtype=torch.float64)
+        return norms.index_add_(0, self.owners, squares.double()).to(dtype)
 
     def weighted(self, coefficients: torch.Tensor) -> torch.Tensor:
         """(size, width) sum of the gradients times ``coefficients`` (learners,).

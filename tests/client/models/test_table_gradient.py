@@ -104,6 +104,21 @@ def test_readings_that_cancel_do_not_swallow_what_others_add():
     assert tables.weighted(torch.ones(2)) == pytest.approx(0.01)
 
 
+@pytest.mark.usefixtures("_either_way")
+def test_the_norm_of_very_many_readings_is_not_lost_in_rounding():
+    count = 300_000
+    gradient = TableGradient(
+        vectors=torch.full((1, 1), 0.1),
+        positions=torch.zeros(count, dtype=torch.int64),
+        indices=torch.arange(count),
+        weights=torch.ones(count),
+        batch_rows=torch.zeros(count, dtype=torch.int64),
+        size=count,
+    )
+    square = gradient.by_learner(torch.zeros(1, dtype=torch.int64), 1).squared_norms()
+    assert square.item() == pytest.approx(0.01 * count, rel=1e-6)
+
+
 @pytest.mark.usefixtures("_either_way", "_threads")
 @pytest.mark.parametrize("width", [1, 3, 16, 37])
 @pytest.mark.parametrize("others", [1, 30, 400])
