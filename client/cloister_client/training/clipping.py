@@ -14,7 +14,7 @@ from torch import nn
 
 from cloister_client.models.leaves import TableLeaf
 from cloister_client.models.recurrence import StateGates
-from cloister_client.training.coefficients import coefficients_for
+from cloister_client.training.coefficients import coefficients_for, squared_norms
 from cloister_client.training.matrix_gradient import MatrixGradient
 from cloister_client.training.opacus_samplers import gradients_by_row
 
@@ -81,7 +81,7 @@ class _SmallGradients:
     gradients: torch.Tensor
 
     def squared_norms(self) -> torch.Tensor:
-        return torch.linalg.vector_norm(self.gradients.flatten(1), dim=1).square_()
+        return squared_norms(self.gradients.flatten(1))
 
     def weighted(self, coefficients: torch.Tensor) -> torch.Tensor:
         kept = coefficients != 0

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from cloister_client.kernels import library, lstm
 from cloister_client.models.table_gradient import flat
-from cloister_client.training.coefficients import TINY, coefficients_for
+from cloister_client.training.coefficients import TINY, coefficients_for, squared_norms
 
 _FLOATS_AT_ONCE = 2**18
 """Gradients of learners that are formed together."""
@@ -64,7 +64,7 @@ class MatrixGradient:
         total = self.deltas.new_zeros(inputs * outputs)
         for learners, gradients in self._gradients(len(squares)):
             flattened = gradients.flatten(1)
-            squares[learners] += torch.linalg.vector_norm(flattened, dim=1).square_()
+            squares[learners] += squared_norms(flattened)
             coefficients = coefficients_for(squares[learners], clip_norm)
             flattened[coefficients == 0] = 0
             total.addmv_(flattened.t(), coefficients)

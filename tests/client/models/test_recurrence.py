@@ -109,7 +109,7 @@ def test_a_backward_that_is_repeated_gives_the_same():
 
 @pytest.mark.usefixtures("_either_way", "_threads")
 @pytest.mark.parametrize("hidden", [3, 9, 32])
-@pytest.mark.parametrize("others", [1, 4, 31, 40])
+@pytest.mark.parametrize("others", [1, 40])
 def test_a_row_is_the_same_to_the_last_bit_whoever_is_in_the_batch(others, hidden):
     """Weights that amplify rounding would otherwise turn a neighbour into a change of direction."""
     random = torch.Generator().manual_seed(1)

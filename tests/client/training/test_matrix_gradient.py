@@ -105,3 +105,13 @@ def test_a_learner_whose_gradient_is_not_finite_has_no_part_in_the_sum(bad):
     without.deltas[1] = 0
     found, expected = (one.clipped_sum(torch.zeros(3), 0.5) for one in (gradient, without))
     assert torch.equal(found, expected)
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_the_norm_of_a_large_matrix_is_not_lost_in_rounding():
+    gradient = MatrixGradient(
+        torch.full((1, 3, 2048), 0.7), torch.ones(1, 3, 512), torch.tensor([3]), torch.tensor([0])
+    )
+    squares = torch.zeros(1)
+    gradient.clipped_sum(squares, 1.0)
+    assert squares.item() == pytest.approx(2048 * 512 * 0.49, rel=1e-6)
