@@ -71,7 +71,7 @@ def of_skills(history: History, skills: int) -> Features:
         run,
     )
     latest = _signed(right[-RECENT:])
-    features[:, ALL] = _of_all(right.sum(), np.int64(len(right)), latest.sum())
+    features[:, ALL] = _of_all(*map(np.array, (right.sum(), len(right), latest.sum())))
     return features
 
 

@@ -15,6 +15,14 @@ from cloister_shared.plan import Plan
 from cloister_simulations.backend import run_apps
 from cloister_simulations.config import PRIVATE_ARMS, ArmName, SimulationConfig
 from cloister_simulations.evaluation import Evaluator
+from cloister_simulations.fleet import (
+    NAME,
+    Client,
+    Fleet,
+    FleetNodes,
+    MemoryClients,
+    client_trainer,
+)
 from cloister_simulations.interruption import interruptible_between_rounds
 from cloister_simulations.nodes import DiskNodes, MemoryNodes, SimulatedNodes, make_homes
 from cloister_simulations.plans import make_plan, make_spec
@@ -61,6 +69,8 @@ class ArmRunner:
     def nodes(self, arm: ArmName) -> SimulatedNodes:
         """The nodes of an arm; only those of ``federated`` may be homes on disk."""
         names = list(self.population.institutions)
+        if self._is_fleet(arm):
+            return self._fleet(self.plan(arm))
         if arm == "federated" and self.config.storage == "disk":
             return DiskNodes(self.directory / NODES_DIRECTORY, self._noise_key(private=True))
         apart = {name: (name,) for name in names}
@@ -72,9 +82,23 @@ class ArmRunner:
         sizes = self.population.declared_sizes
         if arm.startswith("pooled"):
             sizes = {POOL: sum(sizes.values())}
+        elif self._is_fleet(arm):
+            sizes = {NAME: sum(sizes.values())}
         return make_plan(
             self.config, arm, self.population.curriculum, sizes, private=arm in PRIVATE_ARMS
         )
+
+    def _is_fleet(self, arm: ArmName) -> bool:
+        return self.config.together and arm == "federated_non_private"
+
+    def _fleet(self, plan: Plan) -> FleetNodes:
+        """All institutions behind one participant; they have neither messages nor ledgers."""
+        clients = [
+            Client(number, size, [one.history for one in self.population.train(name)])
+            for number, (name, size) in enumerate(self.population.declared_sizes.items())
+        ]
+        trainers = {model.spec.kind: client_trainer(model) for model in plan.models}
+        return FleetNodes(Fleet(MemoryClients(clients), trainers, self.config.seed))
 
     def _shared(
         self, arm: ArmName, nodes: SimulatedNodes

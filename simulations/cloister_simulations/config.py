@@ -143,8 +143,12 @@ class SimulationConfig(Frozen):
         default=("federated", "federated_non_private", "local_only", "pooled"), min_length=1
     )
     baselines: bool = True
+    private_baselines: bool = True
+    """Baselines under the models' own budget; they stand beside private arms only."""
     storage: Literal["memory", "disk"] = "memory"
     backend: Literal["in_process", "ray"] = "in_process"
+    together: bool = False
+    """Train the institutions of the federated arm without noise together, as a fleet."""
     quorum_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the institutions that must contribute to a round."""
     deadline_s: float = Field(default=600.0, gt=0)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from cloister_client.app import node_from_home
 from cloister_client.config import NodeConfig
+from cloister_client.flower import Participant
 from cloister_client.histories import HistorySource, Interaction
 from cloister_client.home import NodeHome
 from cloister_client.ledger import Ledger, MemoryLedger
@@ -42,11 +43,11 @@ class SimulatedNodes(Protocol):
     def names(self) -> list[str]:
         """Names of all nodes, sorted."""
 
-    def __call__(self, context: Context) -> Node:
-        """The node that a Flower context belongs to."""
+    def __call__(self, context: Context) -> Participant:
+        """Who answers for a Flower context."""
 
     def node(self, name: str) -> Node:
-        """The node called ``name``."""
+        """The node called ``name``; ``LookupError`` where nobody is a node with a ledger."""
 
     def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
         """Make sure that the ledgers hold the charges of an interrupted run's rounds."""

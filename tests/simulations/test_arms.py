@@ -76,6 +76,20 @@ def test_storage_on_disk_changes_nothing_but_the_place(
     assert equal(kept.weights, state(runner, "federated").weights["dkt"])
 
 
+def test_institutions_trained_together_learn_what_they_learn_one_by_one(
+    make_runner: MakeRunner, tmp_path: Path
+) -> None:
+    """Only rounding and, in windows and negatives, chance may differ."""
+    apart, together = (
+        make_runner(tmp_path / str(flag), together=flag).run("federated_non_private")[0]
+        for flag in (False, True)
+    )
+    assert together.rounds[-1].participants == ("fleet",)
+    for kind in apart.final:
+        for name, figure in apart.final[kind].all.items():
+            assert together.final[kind].all[name] == pytest.approx(figure, abs=0.05)
+
+
 def test_a_pooled_arm_has_one_node_with_everybody(runner: ArmRunner) -> None:
     plan, nodes = runner.plan("pooled"), runner.nodes("pooled")
     assert plan.declared_sizes == {POOL: sum(runner.population.declared_sizes.values())}

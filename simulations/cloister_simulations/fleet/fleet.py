@@ -16,7 +16,8 @@ import numpy as np
 from flwr.app import Context
 
 from cloister_client.flower import make_client_app
-from cloister_server.checkpoint import RunState
+from cloister_client.node import Node
+from cloister_server.checkpoint import RoundRecord, RunState
 from cloister_server.flower import Exchange, make_server_app
 from cloister_server.rounds import Coordinator, Observer, unobserved
 from cloister_shared.errors import ConfigError
@@ -118,6 +119,30 @@ class _Sum:
                 self.arrays[name] += array
             else:
                 self.arrays[name] = array.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class FleetNodes:
+    """A fleet where an arm has its nodes: one participant, no node and no ledger."""
+
+    fleet: Fleet
+
+    @property
+    def names(self) -> list[str]:
+        """The fleet's name as a node."""
+        return [NAME]
+
+    def __call__(self, context: Context) -> Fleet:
+        """The fleet, whatever the context."""
+        del context
+        return self.fleet
+
+    def node(self, name: str) -> Node:
+        """There is none."""
+        raise LookupError(f"{name!r} is one of many clients of a fleet, which has no nodes")
+
+    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+        """There are no ledgers that an interrupted run could have left behind."""
 
 
 def run_fleet(
