@@ -96,7 +96,7 @@ def _spec(job: Job) -> ModelSpec:
 def _trainer(job: Job, model: ModelPlan) -> Trainer[Any]:
     if job.model == "dkt":
         return client_trainer(model, devices=True)
-    return LinearTrainer(model.local, job.batch)
+    return LinearTrainer(model.local, job.batch, job.epochs)
 
 
 def _client(job: Job, number: int) -> Client[Any]:

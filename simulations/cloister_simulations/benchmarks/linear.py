@@ -46,10 +46,11 @@ SPECS.register("linear", LinearSpec)
 
 @dataclass(frozen=True)
 class LinearTrainer:
-    """One pass in order over each client's samples, in batches of ``batch``, of plain descent."""
+    """Passes in order over each client's samples, in batches of ``batch``, of plain descent."""
 
     local: LocalTraining
     batch: int
+    passes: int = 1
     at_once: int = 100
 
     def train(
@@ -64,9 +65,10 @@ class LinearTrainer:
         start = {name: torch.from_numpy(array) for name, array in weights.items()}
         linear = start["linear"].repeat(len(clients), 1, 1)
         bias = start["bias"].repeat(len(clients), 1)
-        for first in range(0, pixels.shape[1], self.batch):
-            part = slice(first, first + self.batch)
-            self._step(linear, bias, pixels[:, part], labels[:, part])
+        for _ in range(self.passes):
+            for first in range(0, pixels.shape[1], self.batch):
+                part = slice(first, first + self.batch)
+                self._step(linear, bias, pixels[:, part], labels[:, part])
         moved = {"linear": start["linear"] - linear, "bias": start["bias"] - bias}
         return {
             name: torch.einsum("c,c...->...", sizes, update / self.local.learning_rate).numpy()

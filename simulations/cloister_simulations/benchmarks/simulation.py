@@ -42,6 +42,7 @@ ALL = frozenset(job.name for job in JOBS)
 PEERS = (
     Peer("pfl, 1 process", "pfl_research", ALL),
     Peer("pfl, 2 processes", "pfl_research", ALL, {"processes": 2}),
+    Peer("as it comes: pfl, 2 processes", "pfl_research", ALL, {"processes": 2}, tuned=False),
     Peer("flower, 2 ray workers", "flower_ray", ALL, {"processes": 2}),
     # A round lasts as long as its polls whatever it trains, hence few of them.
     Peer(
@@ -54,6 +55,7 @@ PEERS = (
 BOTH = ("dkt", "dkt_central_noise")
 FIGURES: Mapping[str, tuple[str, Sequence[str]]] = {
     "simulation_vs_pfl": ("pfl", BOTH),
+    "simulation_vs_pfl_as_it_comes": ("as it comes: pfl", BOTH),
     "simulation_vs_flower_ray": ("flower", BOTH),
     "simulation_vs_nvflare": ("nvflare", ("dkt",)),
     "simulation_5_steps_vs_pfl": ("pfl", ("dkt_5_steps",)),

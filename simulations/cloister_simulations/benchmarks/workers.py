@@ -18,12 +18,16 @@ from cloister_simulations.benchmarks.environments import make_environment
 from cloister_simulations.benchmarks.peers.workload import Job
 
 _SCRIPTS = Path(__file__).parent / "peers"
-_ENVIRONMENT = {
+_TUNED = {
     # One thread a process: two on two cores make products this small several times slower.
     "OMP_NUM_THREADS": "1",
     # As our own process: blocks of any size stay in the heap.
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
+}
+_OURS = {"OMP_WAIT_POLICY", *_TUNED}
+"""Settings of this process that a peer does not inherit."""
+_QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,18 +47,20 @@ class Peer:
     """A peer as it can be had: its script, which has a requirements file beside it.
 
     ``changes`` are the fields of a job that differ for it, ``jobs`` the names of those it can do.
+    ``tuned`` gives it the threads and the allocator that suit the job best.
     """
 
     name: str
     script: str
     jobs: frozenset[str]
     changes: Mapping[str, Any] = field(default_factory=dict)
+    tuned: bool = True
 
     def installed(self, cache: Path) -> "WorkerContender":
         """The peer in its environment, which may take minutes to make; or ``ContenderError``."""
         script = _SCRIPTS / f"{self.script}.py"
         python = make_environment(script.with_suffix(".txt"), cache)
-        return WorkerContender(self.name, python, script, self.jobs, self.changes)
+        return WorkerContender(self.name, python, script, self.jobs, self.changes, tuned=self.tuned)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class WorkerContender:
     jobs: frozenset[str]
     changes: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = 900.0
+    tuned: bool = True
 
     def run(self, job: Job) -> Measurement:
         """Start the script, give it the job and read when its rounds ended."""
@@ -77,6 +84,10 @@ class WorkerContender:
         answer = self._answer(json.dumps(asdict(changed)))
         return Measurement.of(changed, began, answer.round_ends, answer.versions)
 
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+        return {**inherited, **_QUIET, **(_TUNED if self.tuned else {})}
+
     def _answer(self, question: str) -> Answer:
         process = subprocess.Popen(  # noqa: S603 - our own command line
             [self.python, self.script],
@@ -84,7 +95,7 @@ class WorkerContender:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **_ENVIRONMENT},
+            env=self._environment(),
             # A group of its own, so that the processes it starts can be ended with it.
             start_new_session=True,
         )

@@ -2,12 +2,26 @@
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional
 
+from cloister_shared.plan import LocalTraining
+from cloister_shared.privacy.noise import KeyedNoise
 from cloister_simulations.benchmarks.contenders import Contender, ContenderError, Measurement
 from cloister_simulations.benchmarks.in_process import OurContender
-from cloister_simulations.benchmarks.peers.workload import Job
-from cloister_simulations.benchmarks.simulation import DKT, JOBS, Scores, compare
+from cloister_simulations.benchmarks.linear import LinearSpec, LinearTrainer
+from cloister_simulations.benchmarks.peers.workload import (
+    CLASSES,
+    PIXELS,
+    Job,
+    batches,
+    client_data,
+)
+from cloister_simulations.benchmarks.simulation import JOBS, Scores, compare
+from cloister_simulations.fleet import Client
 from cloister_simulations.progress import Silent
 
 
@@ -93,14 +107,37 @@ def test_without_peers_ours_is_timed_alone() -> None:
     assert result.figures() == {}
 
 
-@pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_our_contender_does_every_round_of_a_tracing_job(noise: float) -> None:
-    job = replace(DKT, clients=5, cohort=3, rounds=3, noise=noise)
-    measured = OurContender().run(job)
+@pytest.mark.parametrize("job", JOBS, ids=[job.name for job in JOBS])
+def test_our_contender_does_every_round_of_every_job(job: Job) -> None:
+    measured = OurContender().run(replace(job, clients=5, cohort=3, rounds=3))
     assert (measured.cohort, len(measured.seconds)) == (3, 2)
     assert all(seconds > 0 for seconds in measured.seconds)
 
 
-def test_our_contender_says_which_job_it_cannot_do() -> None:
-    with pytest.raises(ContenderError, match="no such model"):
-        OurContender().run(JOBS[-1])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_fleet_of_logistic_regressions_learns_what_plain_descent_does(epochs: int) -> None:
+    """Clients one by one in torch, from zeros, and their mean."""
+    job = replace(JOBS[-1], clients=3, cohort=3, epochs=epochs)
+    clients = [Client(number, 1, _samples(job, number)) for number in range(3)]
+    spec = LinearSpec(pixels=PIXELS, classes=CLASSES)
+    start = {name: np.zeros(shape, np.float32) for name, shape in spec.shapes().items()}
+    local = LocalTraining(steps=epochs, learning_rate=job.learning_rate)
+    found = LinearTrainer(local, job.batch, epochs).train(start, clients, KeyedNoise)
+    expected = np.zeros((CLASSES, PIXELS))
+    for client in clients:
+        module = nn.Linear(PIXELS, CLASSES)
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)
+        for pixels, labels in batches(job, client.data):
+            module.zero_grad()
+            functional.cross_entropy(module(pixels), labels).backward()
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.sub_(parameter.grad, alpha=job.learning_rate)
+        expected -= module.weight.detach().double().numpy() / job.learning_rate
+    np.testing.assert_allclose(found["linear"], expected, atol=1e-4)
+
+
+def _samples(job: Job, client: int) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels, labels = client_data(job, client)
+    return pixels, labels
