@@ -11,7 +11,6 @@ from time import perf_counter
 
 from pydantic import JsonValue
 
-from cloister_client.models import Scores
 from cloister_client.node import Node
 from cloister_client.training.process import tune_process
 from cloister_server.checkpoint import write_durably
@@ -19,8 +18,8 @@ from cloister_shared import __version__
 from cloister_shared.canonical import digest
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import Weights
-from cloister_simulations import baselines
 from cloister_simulations.arms import ArmRunner
+from cloister_simulations.baseline_figures import baseline_figures, private_baseline_names
 from cloister_simulations.config import SimulationConfig
 from cloister_simulations.plans import check_budget, make_spec
 from cloister_simulations.population import Population, populate
@@ -28,7 +27,6 @@ from cloister_simulations.pretraining import pretrained_weights
 from cloister_simulations.progress import Reporter
 from cloister_simulations.result import (
     Arm,
-    Figures,
     Guarantee,
     NodeResult,
     SimulationResult,
@@ -70,7 +68,9 @@ def run_simulation(
                 _node_result(population, one, _spend(arm_nodes.node(one)))
                 for one in arm_nodes.names
             )
-    figures = _baselines(config, population, runner, reporter) if config.baselines else {}
+    figures = baseline_figures(
+        config, population, runner.evaluator, runner.initial_weights, reporter
+    )
     return SimulationResult(
         cloister_version=__version__,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -84,6 +84,7 @@ def run_simulation(
         nodes=nodes,
         arms=tuple(arms),
         baselines=figures,
+        private_baselines=private_baseline_names(config),
     )
 
 
@@ -93,7 +94,7 @@ def claim_directory(directory: Path, config: SimulationConfig) -> None:
     A plan says nothing about data, seed or evaluation: without the note, a checkpoint would be
     taken for the result of settings that it never saw. Arms and baselines may be added.
     """
-    settings = config.model_dump_json(exclude={"arms", "baselines"}, indent=1)
+    settings = config.model_dump_json(exclude={"arms", "baselines", "private_baselines"}, indent=1)
     _claim(directory, SETTINGS, settings, "settings (or of another version)")
 
 
@@ -133,26 +134,6 @@ def _initial_weights(
             )
             reporter.reach(1)
     return weights
-
-
-def _baselines(
-    config: SimulationConfig, population: Population, runner: ArmRunner, reporter: Reporter
-) -> dict[str, dict[str, Figures]]:
-    """What the models know before any training, and every baseline of their kinds."""
-    train = [one.history for one in population.train(*population.institutions)]
-    figures: dict[str, dict[str, Figures]] = {}
-    for model in config.models:
-        known = baselines.BASELINES.get(model.kind, {})
-        spec = make_spec(model, population.curriculum)
-        figures[model.kind] = {
-            "initial_weights": runner.evaluator.shared(spec, runner.initial_weights[model.kind])
-        }
-        reporter.begin(f"baselines {model.kind}", len(known))
-        for done, (name, predict) in enumerate(known.items(), start=1):
-            scores: list[Scores] = predict(train, runner.evaluator.histories, population.curriculum)
-            figures[model.kind][name] = runner.evaluator.figures(spec, scores)
-            reporter.reach(done)
-    return figures
 
 
 def _node_result(population: Population, name: str, spend: tuple[Spend, ...]) -> NodeResult:

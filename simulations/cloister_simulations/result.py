@@ -118,6 +118,8 @@ class SimulationResult(Frozen):
     arms: tuple[Arm, ...]
     baselines: dict[str, dict[str, Figures]] = Field(default_factory=dict)
     """Figures by model kind, then by baseline."""
+    private_baselines: tuple[str, ...] = ()
+    """Names of those with noise: each gives every learner the models' (ε, δ) once more."""
 
     @model_validator(mode="after")
     def _check(self) -> "SimulationResult":

@@ -32,6 +32,7 @@ def tiny_document() -> dict[str, Any]:
         "privacy": {"budget": {"epsilon": 8.0, "delta": 1e-5}, "noise": "keyed"},
         "arms": ["federated"],
         "baselines": False,
+        "private_baselines": False,
         "evaluate_every_rounds": 3,
         "models": [
             {

@@ -9,6 +9,7 @@ import pytest
 from cloister_client.home import NodeHome
 from cloister_shared.errors import BudgetExceededError, ConfigError, DataError
 from cloister_shared.privacy import verify_ledger
+from cloister_simulations.baselines import BASELINES, PRIVATE_BASELINES
 from cloister_simulations.config import SimulationConfig
 from cloister_simulations.experiment import run_simulation
 from cloister_simulations.progress import Silent
@@ -32,7 +33,7 @@ def timeless(document: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def config(make_config: MakeConfig) -> SimulationConfig:
-    return make_config(arms=ARMS, baselines=True, storage="disk")
+    return make_config(arms=ARMS, baselines=True, private_baselines=True, storage="disk")
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,9 @@ def test_every_arm_and_baseline_is_there(result: SimulationResult) -> None:
     for arm in result.arms:
         assert 0 < (arm.final["dkt"].all["auc"] or 0) < 1
         assert arm.final["dkt"].by_institution.keys() == {"north", "south"}
-    known = {"initial_weights", "majority", "best_lr_skills", "best_lr"}
+    known = {"initial_weights", *BASELINES["dkt"], *PRIVATE_BASELINES["dkt"]}
     assert result.baselines["dkt"].keys() == known
+    assert result.private_baselines == tuple(PRIVATE_BASELINES["dkt"])
     assert result.baselines["dkt"]["majority"].all["auc"] == 0.5
 
 

@@ -8,7 +8,6 @@ right and wrong answers before this one, over all skills or on skill k:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,13 @@ from cloister_client.histories import History
 from cloister_client.models.base import Scores
 from cloister_shared.curriculum import Curriculum
 from cloister_simulations.baselines.majority import predict_majority
+from cloister_simulations.baselines.tracing import (
+    all_correct,
+    answered_skills,
+    by_history,
+    concatenated,
+    learners_of_answers,
+)
 
 MAX_ITERATIONS = 1000
 
@@ -36,13 +42,13 @@ def predict_best_lr(
     ``item_effects`` False leaves out the δ of items: the skill-level form, which knows as much
     of an answer as DKT does. Train answers that are all alike give the majority's constant.
     """
-    correct = _concatenated([history.correct for history in train])
+    correct = all_correct(train)
     if len(np.unique(correct)) < 2:
         return predict_majority(train, evaluation, curriculum)
     model = LogisticRegression(max_iter=MAX_ITERATIONS)
     model.fit(answer_features(train, curriculum, item_effects), correct)
     features = answer_features(evaluation, curriculum, item_effects)
-    return _by_history(evaluation, _probabilities(model, features))
+    return by_history(evaluation, _probabilities(model, features))
 
 
 def answer_features(
@@ -52,9 +58,8 @@ def answer_features(
 
     Columns: skills, φ(s_k), φ(f_k), φ(s), φ(f), and items if ``item_effects``.
     """
-    rows, skills = _rows_and_skills(histories)
-    learner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    correct = _concatenated([history.correct for history in histories])
+    rows, skills = answered_skills(histories)
+    learner, correct = learners_of_answers(histories), all_correct(histories)
     right, wrong = _earlier(pd.DataFrame({"learner": learner, "correct": correct}))
     right_on_skill, wrong_on_skill = _earlier(
         pd.DataFrame({"learner": learner[rows], "skill": skills, "correct": correct[rows]})
@@ -70,22 +75,6 @@ def answer_features(
     return sparse.csr_array(sparse.hstack(blocks, format="csr"))
 
 
-def _rows_and_skills(
-    histories: Sequence[History],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All (answer, skill) pairs once each, in the answers' order; answers counted throughout."""
-    rows, skills, start = [], [], 0
-    for history in histories:
-        answer, place = np.nonzero(history.skills >= 0)
-        rows.append(start + answer)
-        skills.append(history.skills[answer, place])
-        start += len(history)
-    # A skill named twice in one answer would count the answer as its own past.
-    pairs = pd.DataFrame({"row": _concatenated(rows, int), "skill": _concatenated(skills, int)})
-    pairs = pairs.drop_duplicates()
-    return pairs["row"].to_numpy(), pairs["skill"].to_numpy()
-
-
 def _earlier(answers: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Numbers of right and wrong answers before each row, in groups of equal other columns."""
     groups = answers.groupby([name for name in answers if name != "correct"], sort=False)["correct"]
@@ -95,7 +84,7 @@ def _earlier(answers: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def _one_hot(histories: Sequence[History], items: int) -> sparse.csr_array:
     """(answers, items) with a one at each answer's item."""
-    columns = _concatenated([history.items for history in histories], int)
+    columns = concatenated([history.items for history in histories], int)
     shape = (len(columns), items)
     return sparse.csr_array((np.ones(len(columns)), (np.arange(len(columns)), columns)), shape)
 
@@ -103,18 +92,3 @@ def _one_hot(histories: Sequence[History], items: int) -> sparse.csr_array:
 def _probabilities(model: LogisticRegression, features: sparse.csr_array) -> NDArray[np.float64]:
     """(answers,) probabilities of a right answer; scikit-learn takes no empty matrix."""
     return model.predict_proba(features)[:, 1] if features.shape[0] else np.zeros(0)
-
-
-def _by_history(histories: Sequence[History], probabilities: NDArray[np.float64]) -> list[Scores]:
-    """Predictions of each history without its first answer, which has no past."""
-    ends = np.cumsum([len(history) for history in histories], dtype=int)
-    parts = np.split(probabilities, ends)[:-1]
-    return [
-        Scores(history.correct[1:].astype(np.float64), part[1:])
-        for history, part in zip(histories, parts, strict=True)
-    ]
-
-
-def _concatenated(parts: Sequence[NDArray[Any]], dtype: type = float) -> NDArray[Any]:
-    """All parts in one array of ``dtype``; no parts give an empty one."""
-    return np.concatenate([*parts, np.zeros(0)]).astype(dtype)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cloister_simulations.report.wording import NOT_PRIVATE, label, privacy_of
+from cloister_simulations.report.wording import label, privacy_beside, privacy_of
 from cloister_simulations.result import Figures, SimulationResult
 
 MAIN_METRICS = {"dkt": "auc", "recommender": "ndcg@10"}
@@ -34,7 +34,9 @@ def contenders(result: SimulationResult, kind: str) -> list[Contender]:
         if kind in arm.final
     ]
     baselines = [
-        Contender(name, NOT_PRIVATE, figures, True)
+        Contender(
+            name, privacy_beside(name in result.private_baselines, result.guarantee), figures, True
+        )
         for name, figures in result.baselines.get(kind, {}).items()
     ]
     return arms + baselines

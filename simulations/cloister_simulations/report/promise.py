@@ -44,9 +44,12 @@ def _learner_level(result: SimulationResult) -> Promise:
 
 
 def _further(result: SimulationResult) -> str:
-    """What other arms with noise spend: they are further experiments on the same learners."""
+    """What else with noise spends: further experiments on the same learners."""
     others = [arm.name for arm in result.arms if arm.private and arm.name != "federated"]
-    return f": {', '.join(others)} spent a budget of its own, which adds to it" if others else ""
+    names = [wording.label(name) for name in [*others, *result.private_baselines]]
+    if not names:
+        return ""
+    return f": {', '.join(names)} spent a budget of their own each, which adds to it"
 
 
 def _none(result: SimulationResult) -> Promise:

@@ -57,8 +57,13 @@ def seconds(value: float) -> str:
 
 def privacy_of(arm: Arm, guarantee: Guarantee) -> str:
     """What an arm's training promises learners, in a word or two."""
-    if not arm.private:
+    if arm.private and guarantee.kind != "none" and arm.name == "federated":
+        return "learner-level DP"
+    return privacy_beside(arm.private, guarantee)
+
+
+def privacy_beside(private: bool, guarantee: Guarantee) -> str:
+    """What is promised by anything that stands beside the federated arm."""
+    if not private:
         return NOT_PRIVATE
-    if guarantee.kind == "none":
-        return "noise only"
-    return "learner-level DP" if arm.name == "federated" else "DP, a budget of its own"
+    return "noise only" if guarantee.kind == "none" else "DP, a budget of its own"

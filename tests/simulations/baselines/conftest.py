@@ -5,8 +5,11 @@ import pytest
 
 from cloister_client.histories import History
 from cloister_shared.curriculum import Curriculum, Item, Skill
+from cloister_shared.privacy import Budget, KeyedNoise
+from cloister_simulations.baselines import Allowance
 
 MakeHistory = Callable[..., History]
+MakeAllowance = Callable[..., Allowance]
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +34,16 @@ def make_history(curriculum: Curriculum) -> MakeHistory:
             correct=np.array(right, dtype=np.float32),
             when=np.arange(len(items), dtype=np.float64),
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_allowance() -> MakeAllowance:
+    """What a private baseline may spend, with noise that can be drawn again."""
+
+    def make(epsilon: float = 1.0, learners: int = 100, key: int = 1) -> Allowance:
+        budget = Budget(epsilon=epsilon, delta=1e-6)
+        return Allowance(budget=budget, share=1.0, learners=learners, noise=KeyedNoise(key))
 
     return make

@@ -119,4 +119,16 @@ def test_a_second_private_arm_is_said_to_spend_a_budget_of_its_own(make_result):
     result = make_result(arms=arms)
     rows = tables.summary_table(result, "dkt").rows
     assert [row[1] for row in rows[:2]] == ["learner-level DP", "DP, a budget of its own"]
-    assert "pooled_private spent a budget of its own" in " ".join(promise(result).sentences)
+    assert "pooled private spent a budget of their own each" in said(result)
+
+
+def test_a_private_baseline_is_said_to_spend_a_budget_of_its_own(make_result):
+    result = make_result(private_baselines=("best_lr",))
+    privacy = {row[0]: row[1] for row in tables.summary_table(result, "dkt").rows}
+    assert privacy["best lr (baseline)"] == "DP, a budget of its own"
+    assert privacy["majority (baseline)"] == "none"
+    assert "best lr spent a budget of their own each" in said(result)
+
+
+def said(result):
+    return " ".join(promise(result).sentences)
