@@ -50,7 +50,7 @@ def kernels() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(str(_compiled(compiler, _sources())))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         _LOG.warning("kernels could not be built, training is slower without them: %s", error)
         return None
     for name, (arguments, result) in _FUNCTIONS.items():
