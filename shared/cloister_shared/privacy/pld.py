@@ -106,7 +106,7 @@ def _both_losses(
     removed = _removed(grid, noise, rate)
     # δ of (P, Q) at ε is 1 - e^ε + e^ε δ of (Q, P) at -ε. Dots connect 1 - e^ε without any mass, so
     # that the last term, which is small for ε < 0, can stand for the whole without cancellation.
-    added: Floats = np.exp(grid) * _added(-grid, noise, rate)
+    added: Floats = np.exp(np.minimum(grid, 0)) * _added(-grid, noise, rate)
     masses = np.where(grid < 0, _connected(added, interval), _connected(removed, interval))
     forward = _Losses.complete(interval, lowest, masses, float(removed[-1]))
     if rate == 1:

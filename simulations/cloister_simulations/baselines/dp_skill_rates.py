@@ -34,7 +34,7 @@ def predict_dp_skill_rates(
     curriculum: Curriculum,
     allowance: Allowance,
     *,
-    clip_norm: float = 0.1,
+    clip_norm: float = 0.05,
 ) -> list[Scores]:
     """Probabilities of all answers but each learner's first: the mean of their skills' rates."""
     deviation = allowance.noise_multiplier(1) * clip_norm

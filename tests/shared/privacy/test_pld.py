@@ -110,3 +110,11 @@ def test_the_grid_follows_the_steps_losses() -> None:
 
 def test_tiny_deltas_have_a_price() -> None:
     assert pld_epsilon({(1.0, 0.1): 100}, 1e-12) > pld_epsilon({(1.0, 0.1): 100}, 1e-9)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.02])
+def test_next_to_no_noise_costs_nearly_its_rdp(noise: float) -> None:
+    """Losses beyond e^709, which no float holds."""
+    event = SampledGaussian(noise_multiplier=noise, sampling_rate=0.01, steps=2)
+    assert 0.5 * epsilon([event], DELTA) < pld_epsilon({(noise, 0.01): 2}, DELTA)
+    assert pld_epsilon({(noise, 0.01): 2}, DELTA) < epsilon([event], DELTA)
