@@ -90,7 +90,7 @@ def _plan(job: Job, curriculum: Curriculum) -> Plan:
 def _spec(job: Job) -> ModelSpec:
     if job.model == "dkt":
         return DktSpec(skills=SKILLS, hidden=HIDDEN)
-    return LinearSpec(pixels=PIXELS, classes=CLASSES)
+    return LinearSpec.known(PIXELS, CLASSES)
 
 
 def _trainer(job: Job, model: ModelPlan) -> Trainer[Any]:

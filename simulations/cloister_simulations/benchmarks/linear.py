@@ -25,6 +25,12 @@ class LinearSpec(ModelSpec):
     classes: int
 
     @classmethod
+    def known(cls, pixels: int, classes: int) -> "LinearSpec":
+        """A spec that messages of this process can hold from now on."""
+        SPECS.register("linear", cls)
+        return cls(pixels=pixels, classes=classes)
+
+    @classmethod
     def for_curriculum(cls, curriculum: Curriculum, options: Mapping[str, Any]) -> "LinearSpec":
         """Sizes are free: they have nothing to do with a curriculum."""
         return cls.model_validate(dict(options))
@@ -39,9 +45,6 @@ class LinearSpec(ModelSpec):
 
     def check_curriculum(self, curriculum: Curriculum) -> None:
         """Every curriculum will do."""
-
-
-SPECS.register("linear", LinearSpec)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cloister_shared.model_specs import SPECS
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.noise import KeyedNoise
 from cloister_simulations.benchmarks.contenders import Contender, ContenderError, Measurement
@@ -23,6 +24,12 @@ from cloister_simulations.benchmarks.peers.workload import (
 from cloister_simulations.benchmarks.simulation import JOBS, Scores, compare
 from cloister_simulations.fleet import Client
 from cloister_simulations.progress import Silent
+
+
+@pytest.fixture(autouse=True)
+def _specs_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark makes a spec known to its process."""
+    monkeypatch.setattr(SPECS, "_objects", dict(SPECS._objects))
 
 
 @dataclass
