@@ -1,5 +1,6 @@
 """Kernels are built once, kept where only their user can write, and never a condition."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from cloister_client.training import train_round
 from ...client.training.checks import flat_delta, make_case
 from ..learners import ConstantNoise, made_up_history
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CC", "cc")) is None, reason="no compiler here"
+)
 
 
 @pytest.fixture(autouse=True)
