@@ -147,7 +147,7 @@ def _of_all_before(whose: Ints, right: NDArray[np.bool_]) -> Features:
     """(n, 2) features of each answer that say nothing of its skill or item."""
     order, place = _sorted(whose)
     index = np.arange(len(order))
-    total = np.concatenate([[0], np.cumsum(_signed(right[order]))])
+    total = np.concatenate([[0], np.cumsum(_signed(right[order]), dtype=np.int64)])
     recent = total[index] - total[index - np.minimum(place, RECENT)]
     features = np.empty((len(order), 2), dtype=np.float32)
     features[order] = _of_all(_successes(right[order], place), place, recent)

@@ -29,11 +29,11 @@ def node_config() -> NodeConfig:
 @pytest.fixture(params=["compiled", "in PyTorch"])
 def _either_way(request, monkeypatch) -> None:
     """With kernels, and as on a machine without a compiler."""
-    from cloister_client.kernels import library
+    from cloister_client.kernels import loader
 
     if request.param == "in PyTorch":
-        monkeypatch.setattr(library, "available", lambda dtype: False)
-    elif library.kernels() is None:
+        monkeypatch.setattr(loader, "available", lambda dtype: False)
+    elif loader.kernels() is None:
         pytest.skip("no compiler on this machine")
 
 

@@ -1,6 +1,6 @@
 """The compiled LSTM: torch tensors in and out, shared out to threads by blocks of rows.
 
-Only for float32 in the processor's memory, and where ``library.available`` says so.
+Only for float32 in the processor's memory, and where ``loader.available`` says so.
 """
 
 import ctypes
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cloister_client.kernels.library import check, loaded
+from cloister_client.kernels.loader import check, loaded
 from cloister_client.kernels.threads import share_out
 
 _SHARES_PER_THREAD = 4

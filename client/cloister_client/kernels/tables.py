@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 
-from cloister_client.kernels.library import check, loaded
+from cloister_client.kernels.loader import check, loaded
 from cloister_client.kernels.threads import share_out
 
 _PARTS_PER_THREAD = 4

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from cloister_client.kernels import library, lstm
+from cloister_client.kernels import loader, lstm
 from cloister_client.models import unrolled
 from cloister_client.models.leaves import gathered_gradient
 from cloister_client.models.table_gradient import TableGradient
@@ -87,7 +87,7 @@ def states_before(
     """
     matrix = recurrent.weight.detach()
     with torch.no_grad():
-        steps = lstm.run if library.available(matrix.dtype) else unrolled.run
+        steps = lstm.run if loader.available(matrix.dtype) else unrolled.run
         run = partial(steps, inputs.weight.detach(), matrix, indices, shares, lengths)
         tape: Tape = run()
     places = inputs(indices, shares), recurrent(tape.states, lengths)

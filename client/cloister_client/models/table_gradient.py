@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional
 
-from cloister_client.kernels import library
+from cloister_client.kernels import loader
 from cloister_client.kernels.tables import Runs
 
 _FLOATS_AT_ONCE = 2**18
@@ -103,7 +103,7 @@ class LearnerTables:
         Added up in float64: rounding of a long sum may not make a norm too small.
         """
         dtype = self.table.vectors.dtype
-        if library.available(dtype):
+        if loader.available(dtype):
             squares = self._runs().squares()
         else:
             parts = [torch.linalg.vector_norm(sums, dim=1).square_() for _, sums in self._sums()]
@@ -118,7 +118,7 @@ class LearnerTables:
         """
         factors = coefficients[self.owners]
         total = self.table.vectors.new_zeros(self.table.size, self.table.width)
-        if library.available(total.dtype):
+        if loader.available(total.dtype):
             self._runs().add_to(total, self.indices, factors)
             return total
         left_out = factors == 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional
 
-from cloister_client.kernels import library, lstm
+from cloister_client.kernels import loader, lstm
 from cloister_client.models.table_gradient import flat
 from cloister_client.training.coefficients import TINY, coefficients_for, squared_norms
 
@@ -43,7 +43,7 @@ class MatrixGradient:
         those of the whole ones. A learner whose norm is not finite has no part in the sum.
         """
         rows_first = self.deltas.is_contiguous() and self.states.is_contiguous()
-        if rows_first and library.available(self.deltas.dtype):
+        if rows_first and loader.available(self.deltas.dtype):
             return lstm.clipped_sum(
                 self.deltas,
                 self.states,

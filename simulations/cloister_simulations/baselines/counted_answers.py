@@ -24,7 +24,7 @@ FEATURES = PRACTICE_FEATURES + RECENCY_FEATURES + 1
 
 
 def counted_features(histories: Sequence[History], item_counts: bool) -> NDArray[np.float32]:
-    """(answers of all histories, 22) counted practice, recency, and a constant 1.
+    """(answers of all histories, 19) counted practice, recency, and a constant 1.
 
     Without ``item_counts`` an item is known by its first skill alone, as in DKT.
     """
@@ -41,7 +41,7 @@ def counted_features(histories: Sequence[History], item_counts: bool) -> NDArray
 class CountedAnswers:
     """All answers of all learners, one learner after the other.
 
-    ``features`` (n, 22) in a public scale; ``skills`` (n, skills), at each of an answer's skills
+    ``features`` (n, 19) in a public scale; ``skills`` (n, skills), at each of an answer's skills
     1 / their number; ``weights`` and ``correct`` (n,); ``ends`` (learners + 1,): where each
     learner's answers begin, and the last one's end. A cell is one learner's answers to one skill:
     ``cell`` (pairs,) of each entry of ``skills``, ``cell_learner`` and ``cell_skill`` (cells,).
@@ -85,7 +85,7 @@ class CountedAnswers:
         return len(self.ends) - 1
 
     def clipped_sum(self, weights: Floats, clip_norm: float) -> Floats:
-        """(22 + skills,) sum over learners of their gradients of the log-likelihood.
+        """(19 + skills,) sum over learners of their gradients of the log-likelihood.
 
         Each is clipped to an L2 norm of ``clip_norm``: by so much one learner changes the sum.
         """
@@ -120,7 +120,7 @@ def shares_of_skills(histories: Sequence[History], skills: int) -> sparse.csr_ar
 def logits(
     features: NDArray[np.float32], skills: sparse.csr_array, weights: Floats
 ) -> NDArray[np.float32]:
-    """(answers,) from the 22 + skills ``weights``."""
+    """(answers,) from the 19 + skills ``weights``."""
     single = weights.astype(np.float32)
     dense = features.shape[1]
     return np.asarray(features @ single[:dense] + skills @ single[dense:])

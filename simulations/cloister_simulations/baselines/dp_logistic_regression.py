@@ -1,6 +1,6 @@
 """Logistic regression on counted practice under learner-level differential privacy.
 
-The logit is a weight for each of the 15 features of ``practice_record`` and the 6 of ``recency``, a
+The logit is a weight for each of the 12 features of ``practice_record`` and the 6 of ``recency``, a
 common intercept, and one for each skill. Trained by noisy gradient descent (Song, Chaudhuri,
 Sarwate, "Stochastic Gradient Descent with Differentially Private Updates", 2013) on all learners at
 every step: each one's gradient is clipped in L2 and the sum gets Gaussian noise, so that a step is
@@ -90,14 +90,14 @@ def predict_logistic_regression(
 
 @dataclass(frozen=True)
 class _Start:
-    """``scale`` (22, 22) for features and the constant 1, and ``weights`` (22,) in that scale."""
+    """``scale`` (19, 19) for features and the constant 1, and ``weights`` (19,) in that scale."""
 
     item_counts: bool
     scale: NDArray[np.float32]
     weights: Floats
 
     def features(self, histories: Sequence[History]) -> NDArray[np.float32]:
-        """(answers of all histories, 22) features in the public scale."""
+        """(answers of all histories, 19) features in the public scale."""
         return np.asarray(counted_features(histories, self.item_counts) @ self.scale)
 
 
@@ -118,7 +118,7 @@ def _public_start(curriculum: Curriculum, item_counts: bool) -> _Start:
 
 
 def _train(answers: CountedAnswers, start: Floats, allowance: Allowance) -> Floats:
-    """(22 + skills,) weights after ``STEPS`` steps, whose rate falls to 0 as a square root."""
+    """(19 + skills,) weights after ``STEPS`` steps, whose rate falls to 0 as a square root."""
     skills = answers.skills.shape[1]
     weights = np.concatenate([start, np.zeros(skills)])
     speed = np.concatenate([np.ones(len(start)), np.full(skills, SKILL_RATE)]) / allowance.learners

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloister_client.kernels import lstm
-from cloister_client.kernels.library import kernels
+from cloister_client.kernels.loader import kernels
 from cloister_client.models import unrolled
 from cloister_client.training.matrix_gradient import MatrixGradient
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloister_client.kernels.library import kernels
+from cloister_client.kernels.loader import kernels
 from cloister_client.kernels.tables import _parts
 from cloister_client.models.table_gradient import TableGradient
 

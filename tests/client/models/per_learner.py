@@ -11,7 +11,7 @@ from opacus import GradSampleModule
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
 from cloister_client.histories import History
-from cloister_client.kernels import library
+from cloister_client.kernels import loader
 from cloister_client.models import Batch, model_kind
 from cloister_client.training.clipping import LeafCall, clipped_sums
 from cloister_client.training.engine import PrivateEngine, Task, build_module
@@ -54,7 +54,7 @@ def leaf_calls(
 def without_kernels() -> Iterator[None]:
     """Everything in PyTorch, as on a machine without a compiler."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "available", lambda dtype: False)
+        patch.setattr(loader, "available", lambda dtype: False)
         yield
 
 

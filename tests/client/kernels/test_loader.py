@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloister_client.kernels import library
-from cloister_client.kernels.library import SWITCH, kernels
+from cloister_client.kernels import loader
+from cloister_client.kernels.loader import SWITCH, kernels
 from cloister_client.training import train_round
 
 from ...client.training.checks import flat_delta, make_case
@@ -51,7 +51,7 @@ def test_without_a_compiler_there_is_none(monkeypatch):
 
 @needs_compiler
 def test_a_compiler_that_fails_costs_speed_and_a_warning(monkeypatch, caplog):
-    monkeypatch.setattr(library, "_FLAGS", ("-no-such-flag",))
+    monkeypatch.setattr(loader, "_FLAGS", ("-no-such-flag",))
     assert kernels() is None
     assert "training is slower" in caplog.text
 
