@@ -32,8 +32,8 @@ class DktInputs:
     ``lengths`` (R,) int64: answers without padding. ``items`` (R, T) int64 and ``skills``
     (R, T, S) int64, padded with 0; ``shares`` (R, T, S) float32: 1/(number of skills), 0 where
     padded; ``correct`` (R, T) float32; ``weights`` (R, T) float32: 1/(predictions of the learner)
-    or 1/(the plan's ``loss_divisor``), 0 where padded; ``practice`` (R, T, 12) float32, or (R, T, 0)
-    where the spec does not use it.
+    or 1/(the plan's ``loss_divisor``), 0 where padded; ``practice`` (R, T, 12) float32, or
+    (R, T, 0) where the spec does not use it.
     """
 
     lengths: torch.Tensor
