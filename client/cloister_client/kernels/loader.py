@@ -21,11 +21,12 @@ import torch
 
 SWITCH = "CLOISTER_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
-_SOURCES = ("lstm.c", "tables.c")
+_SOURCES = ("vectors.h", "lstm.c", "tables.c", "clients.c")
 _LOG = logging.getLogger(__name__)
 
 _Pointer, _Count = ctypes.c_void_p, ctypes.c_int64
 _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
+    "cloister_lanes": ([], _Count),
     "cloister_block": ([], _Count),
     "cloister_packed_size": ([_Count] * 2, _Count),
     "cloister_pack": ([_Pointer, *[_Count] * 4, _Pointer], None),
@@ -38,6 +39,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     ),
     "cloister_untile": ([_Pointer, *[_Count] * 2, _Pointer], None),
     "cloister_run_norms": ([_Pointer, *[_Count] * 2, _Pointer], _Count),
+    "cloister_train_clients": ([_Pointer, *[_Count] * 2, _Pointer], _Count),
     "cloister_add_runs": ([_Pointer, *[_Count] * 2, *[_Pointer] * 3], _Count),
 }
 
@@ -90,7 +92,8 @@ def _compiled(compiler: str, sources: dict[str, bytes]) -> Path:
         with tempfile.TemporaryDirectory(dir=kept.parent) as work:
             for name, source in sources.items():
                 Path(work, name).write_bytes(source)
-            made, code = Path(work, "kernels.so"), [str(Path(work, name)) for name in sources]
+            made = Path(work, "kernels.so")
+            code = [str(Path(work, name)) for name in sources if name.endswith(".c")]
             command = [compiler, *_FLAGS, "-o", str(made), *code, "-lm"]
             # The compiler is the administrator's choice, its arguments are ours.
             subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603

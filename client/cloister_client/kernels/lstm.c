@@ -11,60 +11,14 @@
  * the weights doubles those of the cell gate.
  */
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-#if defined(__SSE__)
-#include <xmmintrin.h>
-/* Gradients that fade over many steps become subnormal, which costs a hundred times as much. */
-#define FLUSH_SUBNORMALS unsigned kept_control = _mm_getcsr(); _mm_setcsr(kept_control | 0x8040)
-#define RESTORE _mm_setcsr(kept_control)
-#else
-#define FLUSH_SUBNORMALS (void)0
-#define RESTORE (void)0
-#endif
-
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#define LANES 16
-#define ROWS 8
-#else
-#define LANES 8
-#define ROWS 4
-#endif
-#define PANEL (2 * LANES)
 #define BLOCK 16
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-#define ALWAYS static inline __attribute__((always_inline))
-
-static int64_t round_up(int64_t count, int64_t whole) { return (count + whole - 1) / whole * whole; }
 
 int64_t cloister_lanes(void) { return LANES; }
 int64_t cloister_block(void) { return BLOCK; }
 
 /* Products. ------------------------------------------------------------------------------------- */
-
-/* Adds Σ_k a[row·by_row + k·by_step] · panel[k·vectors·LANES ...] to ROWS rows of `out`. */
-ALWAYS void add_tile(int vectors, int64_t depth, const float *a, int64_t by_row, int64_t by_step,
-                     const float *panel, float *out, int64_t out_row) {
-    vec sum[ROWS][2];
-    for (int row = 0; row < ROWS; row++)
-        for (int v = 0; v < vectors; v++) sum[row][v] = *(const vec *)(out + row * out_row + v * LANES);
-    for (int64_t k = 0; k < depth; k++) {
-        vec b[2];
-        for (int v = 0; v < vectors; v++) b[v] = *(const vec *)(panel + (k * vectors + v) * LANES);
-        for (int row = 0; row < ROWS; row++) {
-            float scalar = a[row * by_row + k * by_step];
-            for (int v = 0; v < vectors; v++) sum[row][v] += scalar * b[v];
-        }
-    }
-    for (int row = 0; row < ROWS; row++)
-        for (int v = 0; v < vectors; v++) *(vec *)(out + row * out_row + v * LANES) = sum[row][v];
-}
 
 /* Adds a (rows, depth) times the packed matrix (depth, columns) to `out`; whole tiles of rows. */
 static void add_product(int64_t rows, int64_t depth, int64_t columns, const float *a, int64_t a_row,
@@ -74,8 +28,8 @@ static void add_product(int64_t rows, int64_t depth, int64_t columns, const floa
         for (int64_t row = 0; row < rows; row += ROWS) {
             const float *from = a + row * a_row;
             float *to = out + row * out_row + column;
-            if (narrow) add_tile(1, depth, from, a_row, 1, packed, to, out_row);
-            else add_tile(2, depth, from, a_row, 1, packed, to, out_row);
+            if (narrow) add_tile(ROWS, 1, depth, from, a_row, 1, packed, LANES, to, out_row);
+            else add_tile(ROWS, 2, depth, from, a_row, 1, packed, PANEL, to, out_row);
         }
         packed += depth * (narrow ? LANES : PANEL);
     }
@@ -93,36 +47,6 @@ void cloister_pack(const float *matrix, int64_t depth, int64_t columns, int64_t 
             for (int64_t j = 0; j < width; j++)
                 *packed++ = column + j < columns ? matrix[k * by_depth + (column + j) * by_column] : 0;
     }
-}
-
-/* The sigmoid. ---------------------------------------------------------------------------------- */
-
-/* x within [low, high]; NaN stays. */
-ALWAYS vec clamp(vec x, vec low, vec high) {
-#if defined(__AVX512F__)
-    return (vec)_mm512_max_ps((__m512)low, _mm512_min_ps((__m512)high, (__m512)x));
-#else
-    ivec below = x < low, above = x > high;
-    return (vec)(((ivec)x & ~(below | above)) | ((ivec)low & below) | ((ivec)high & above));
-#endif
-}
-
-/* 1 / (1 + exp(-x)); the exponential by Cody and Waite's reduction and a polynomial of degree 6. */
-ALWAYS vec sigmoid(vec x) {
-    const vec zero = {0};
-    vec y = clamp(-x, zero - 87, zero + 87);
-    vec shifted = y * 1.44269504f + 12582912.0f;
-    vec n = shifted - 12582912.0f;
-    vec r = y - n * 0.693359375f + n * 2.12194440e-4f;
-    vec p = zero + 1.3888889e-3f;
-    p = p * r + 8.3333333e-3f;
-    p = p * r + 4.1666667e-2f;
-    p = p * r + 1.6666667e-1f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    ivec power = (((ivec)shifted - 0x4b400000) + 127) << 23;
-    return 1.0f / (1.0f + p * (vec)power);
 }
 
 /* In place, over a count that is a multiple of LANES. */
@@ -319,7 +243,7 @@ static double matrix_gradient(const Learners *all, int64_t learner, float *left,
         }
         for (int64_t tile = 0; tile < tiles; tile++, gradient += ROWS * PANEL) {
             memset(gradient, 0, ROWS * PANEL * sizeof(float));
-            add_tile(2, depth, left + tile * depth * ROWS, 1, ROWS, right, gradient, PANEL);
+            add_tile(ROWS, 2, depth, left + tile * depth * ROWS, 1, ROWS, right, PANEL, gradient, PANEL);
             vec squares = {0};
             for (int i = 0; i < ROWS * PANEL; i += LANES) {
                 vec part = *(vec *)(gradient + i);

@@ -11,9 +11,14 @@ import torch
 Part = TypeVar("Part")
 
 
-def share_out(work: Callable[[Part], None], parts: Iterable[Part]) -> None:
-    """Call ``work`` on every part, whichever thread is free taking the next one."""
-    threads = torch.get_num_threads()
+def share_out(
+    work: Callable[[Part], None], parts: Iterable[Part], threads: int | None = None
+) -> None:
+    """Call ``work`` on every part, whichever thread is free taking the next one.
+
+    ``threads`` None: as many as torch may use.
+    """
+    threads = threads or torch.get_num_threads()
     if threads == 1:
         for part in parts:
             work(part)

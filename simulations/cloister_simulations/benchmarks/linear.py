@@ -11,7 +11,7 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.model_specs import SPECS, ModelSpec, Weights
 from cloister_shared.plan import LocalTraining
 from cloister_simulations.fleet import Client
-from cloister_simulations.fleet.trainers import NoiseOf
+from cloister_simulations.fleet.sampling import NoiseOf
 
 Samples = tuple[torch.Tensor, torch.Tensor]
 """(n, pixels) float32 and (n,) int64 labels."""

@@ -36,7 +36,8 @@ from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.privacy.noise import KeyedNoise, NoiseSource, choice, gaussian
 from cloister_simulations.backend.in_process import run_in_process
 from cloister_simulations.fleet.clients import Clients
-from cloister_simulations.fleet.trainers import NoiseOf, Trainer
+from cloister_simulations.fleet.sampling import NoiseOf
+from cloister_simulations.fleet.trainers import Trainer
 
 NAME = "fleet"
 """The fleet's name as a node."""

@@ -6,16 +6,14 @@ them. For several local steps, or for Adam, every client has weights of its own,
 first axis.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from cloister_client.histories import History
 from cloister_client.models import model_kind
 from cloister_client.training.clipping import clipped_sums
 from cloister_client.training.coefficients import coefficients_for
@@ -23,15 +21,13 @@ from cloister_client.training.engine import PrivateEngine, Task, build_module
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import LocalTraining, ModelPlan
-from cloister_shared.privacy.noise import NoiseSource, bernoulli
+from cloister_shared.privacy.noise import NoiseSource
 from cloister_simulations.fleet.clients import Client
+from cloister_simulations.fleet.compiled import CompiledTrainer, can_compile
+from cloister_simulations.fleet.sampling import Learners, NoiseOf, joined, sampled
 from cloister_simulations.fleet.stacked import STACKED, StackedModule
 
 Data = TypeVar("Data")
-Learners = Sequence[History]
-NoiseOf = Callable[[int], NoiseSource]
-"""What a client draws from, by its number; made only where something is drawn."""
-
 _STACKED_FLOATS = 4_000_000
 """Stacked weights of clients that are trained side by side."""
 
@@ -56,6 +52,8 @@ def client_trainer(model: ModelPlan, *, devices: bool = False) -> Trainer[Learne
 
     Raises ``ConfigError`` if clients of the model's kind would need stacked weights and have none.
     """
+    if can_compile(model):
+        return CompiledTrainer(model)
     plain = model.local.steps == 1 and model.local.optimizer == "sgd"
     if plain and not model.mechanism.is_private:
         return OneStepTrainer(model)
@@ -84,7 +82,7 @@ class OneStepTrainer:
     ) -> Weights:
         """See :class:`Trainer`."""
         task = _task(self.model, weights, noise(clients[0].number))
-        for batch in task.batches(_joined(_sampled(clients, noise, self.model))):
+        for batch in task.batches(joined(sampled(clients, noise, self.model))):
             loss = task.kind.loss(task.module, batch).sum()
             torch.autograd.backward(loss / self.model.mechanism.sampling_rate)
         return {
@@ -108,7 +106,7 @@ class DeviceTrainer:
         task = _task(self.model, weights, noise(clients[0].number))
         engine = PrivateEngine(task)
         totals = [torch.zeros_like(parameter) for parameter in engine.optimizer.params]
-        for batch in task.batches(_joined(_sampled(clients, noise, self.model))):
+        for batch in task.batches(joined(sampled(clients, noise, self.model))):
             calls = engine.backward(batch)
             # The update is the gradient over the rate, so the gradient has a smaller bound.
             parts = clipped_sums(calls, batch.learner_of_row, batch.learners, clip_norm * rate)
@@ -139,9 +137,9 @@ class StackedTrainer:
         divisors = self.model.mechanism.sampling_rate * sizes
         for _ in range(local.steps):
             optimizer.zero_grad()
-            sampled = _sampled(clients, noise, self.model)
-            owners = torch.tensor([own for own, some in enumerate(sampled) for _ in some])
-            batch = kind.batch(spec, _joined(sampled), local, noise(clients[0].number))
+            drawn = sampled(clients, noise, self.model)
+            owners = torch.tensor([own for own, some in enumerate(drawn) for _ in some])
+            batch = kind.batch(spec, joined(drawn), local, noise(clients[0].number))
             if len(batch.learner_of_row):
                 clients_of_rows = owners[batch.learner_of_row]
                 losses = module.losses(batch, clients_of_rows)
@@ -170,23 +168,6 @@ def _task(model: ModelPlan, weights: Weights, noise: NoiseSource) -> Task:
     kind = model_kind(model.spec)
     module = build_module(model.spec, kind, weights)
     return Task(module, model.spec, kind, model.local, model.mechanism, 1, noise)
-
-
-def _sampled(
-    clients: Sequence[Client[Learners]], noise: NoiseOf, model: ModelPlan
-) -> list[Learners]:
-    """The learners that take part in a step, by client, each client drawing by itself."""
-    rate = model.mechanism.sampling_rate
-    if rate == 1:
-        return [client.data for client in clients]
-    return [
-        list(compress(client.data, bernoulli(noise(client.number), rate, len(client.data))))
-        for client in clients
-    ]
-
-
-def _joined(sampled: Sequence[Learners]) -> Learners:
-    return [history for some in sampled for history in some]
 
 
 def _optimizer(module: nn.Module, local: LocalTraining) -> torch.optim.Optimizer:

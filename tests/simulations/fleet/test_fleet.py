@@ -189,7 +189,7 @@ def test_a_fleet_of_a_thousand_holds_a_few_clients_at_a_time(monkeypatch):
             return super().load(numbers)
 
     clients = Counted([Client(at, 1, [made_up_history(3, at)]) for at in range(1000)])
-    plan = make_plan(DKT, FIVE_STEPS, WITHOUT_NOISE, 1000)
+    plan = make_plan(DKT, ADAM, WITHOUT_NOISE, 1000)
     monkeypatch.setattr("cloister_simulations.fleet.trainers._STACKED_FLOATS", 64 * DKT.dimension)
     together(plan, random_weights(DKT), clients)
     assert sum(held) == 1000

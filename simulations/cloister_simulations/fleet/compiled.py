@@ -1,0 +1,114 @@
+"""A round's knowledge tracers trained by a compiled kernel, each client by itself.
+
+One client at a time, a client's own weights stay in the cache however many steps it takes, and only
+the rows that it reads are copied; see ``kernels/clients.c``.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cloister_client.histories import History, lengths_of
+from cloister_client.kernels import loader
+from cloister_client.kernels.clients import ClientWindows, Descent, TracerWeights, train_clients
+from cloister_client.models.base import check_within
+from cloister_client.models.windows import Windows, windows_of
+from cloister_client.training.coefficients import TINY
+from cloister_shared.model_specs import Weights
+from cloister_shared.model_specs.dkt import DktSpec
+from cloister_shared.plan import ModelPlan
+from cloister_simulations.fleet.clients import Client
+from cloister_simulations.fleet.sampling import Learners, NoiseOf, joined, sampled
+
+
+def can_compile(model: ModelPlan) -> bool:
+    """Whether the kernel knows the model, and a client's steps all use the same windows."""
+    local, spec = model.local, model.spec
+    plain = isinstance(spec, DktSpec) and not spec.items and not spec.practice
+    same = model.mechanism.sampling_rate == 1 and local.max_windows is None
+    known = plain and local.optimizer == "sgd" and (same or local.steps == 1)
+    return known and loader.available(torch.float32)
+
+
+@dataclass(frozen=True)
+class CompiledTrainer:
+    """Plain descent of knowledge tracers on all cores, clipped where the plan has noise."""
+
+    model: ModelPlan
+    at_once: int = 1000
+
+    def train(
+        self, weights: Weights, clients: Sequence[Client[Learners]], noise: NoiseOf
+    ) -> Weights:
+        """See ``trainers.Trainer``."""
+        mechanism, local = self.model.mechanism, self.model.local
+        drawn = sampled(clients, noise, self.model)
+        histories = joined(drawn)
+        windows = windows_of(lengths_of(histories), local, noise(clients[0].number))
+        owners = np.repeat(np.arange(len(clients)), [len(some) for some in drawn])
+        sizes = np.array([client.declared_size for client in clients], dtype=np.float64)
+        if local.steps == 1 and not mechanism.is_private:
+            # One plain step is linear: a learner may stand alone, whoever's it is.
+            owners, sizes = np.arange(len(histories)), np.ones(len(histories))
+        clip = mechanism.clip_norm if mechanism.is_private else 0.0
+        found = train_clients(
+            TracerWeights(**weights),
+            _ClientsOf(windows, owners).laid_out(
+                histories,
+                skills=len(weights["output"]),
+                divisors=mechanism.sampling_rate * sizes,
+                factors=np.ones_like(sizes) if mechanism.is_private else sizes,
+            ),
+            Descent(steps=local.steps, rate=local.learning_rate, clip=clip, tiny=TINY),
+            threads=len(os.sched_getaffinity(0)),
+        )
+        return {name: getattr(found, name) for name in weights}
+
+
+@dataclass(frozen=True)
+class _ClientsOf:
+    """Windows of histories, and ``owners`` (histories,): whose each history is."""
+
+    windows: Windows
+    owners: NDArray[np.int64]
+
+    def laid_out(
+        self,
+        histories: Sequence[History],
+        skills: int,
+        divisors: NDArray[np.float64],
+        factors: NDArray[np.float64],
+    ) -> ClientWindows:
+        """The windows client by client; ``divisors`` and ``factors`` are the clients'.
+
+        Clients without a window, whose update is zero, are left out. The one with the longest
+        window stands first, so that those that are run side by side are alike.
+        """
+        whole = History.concatenate(histories)
+        check_within("skill", whole.skills, skills)
+        owner = self.owners[self.windows.learners]
+        clients, first, which, counts = np.unique(
+            owner, return_index=True, return_inverse=True, return_counts=True
+        )
+        falling = np.argsort(first)
+        order = np.argsort(np.argsort(falling)[which], kind="stable")
+        known, asked = whole.skills >= 0, whole.skills.clip(min=0)
+        return ClientWindows(
+            clients=np.concatenate([[0], np.cumsum(counts[falling])]),
+            starts=self.windows.starts[order],
+            lengths=self.windows.lengths[order],
+            weights=_single((self.windows.weights / divisors[owner])[order]),
+            read=asked + skills * whole.correct.astype(np.int32)[:, np.newaxis],
+            asked=asked,
+            shares=_single(known / np.maximum(known.sum(axis=1, keepdims=True), 1)),
+            correct=whole.correct,
+            factors=_single(factors[clients[falling]]),
+        )
+
+
+def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return values.astype(np.float32)
