@@ -27,14 +27,21 @@ typedef struct {
     const float *weights;        /* (windows,) of an answer's loss */
     const float *shares;         /* (answers, skills), zero where padded */
     const float *correct;        /* (answers,) */
-    const float *factors;        /* (clients,) what updates are multiplied with */
+    const float *factors;        /* (clients,) what updates are multiplied with, but for one step
+                                    without a clip: that is linear, and `weights` say it all */
     const int32_t *read, *asked; /* (answers, skills) rows of the two tables */
 } Round;
+
+/* Where updates are summed: like the weights, of which `turned` is the recurrent matrix. */
+typedef struct {
+    float *input, *turned, *output;
+} Sums;
 
 /* The rows of a table that a client reads: its update of each, and its own copy. */
 typedef struct {
     int64_t width, count;
     const float *common;
+    float *sum;            /* where updates go at once, or NULL */
     const float **now;     /* (rows of the table,) where the client's weights are */
     int32_t *slots;        /* (rows of the table,) or -1 */
     int32_t *touched;      /* (count,) rows of the table */
@@ -105,8 +112,8 @@ static double squared_norm(const float *values, int64_t count) {
 
 /* Tables. --------------------------------------------------------------------------------------- */
 
-static int make_table(Table *table, int64_t rows, int64_t width, const float *common) {
-    *table = (Table){.width = width, .common = common};
+static int make_table(Table *table, int64_t rows, int64_t width, const float *common, float *sum) {
+    *table = (Table){.width = width, .common = common, .sum = sum};
     table->now = malloc(rows * sizeof(float *));
     table->slots = malloc(rows * sizeof(int32_t));
     table->touched = malloc(rows * sizeof(int32_t));
@@ -129,6 +136,7 @@ static void free_table(Table *table) {
 
 /* Where the client's update of a row is; zeros when it is asked for the first time. */
 static float *update_of(Table *table, int32_t row) {
+    if (table->sum) return table->sum + row * table->width;
     if (table->slots[row] < 0) {
         table->slots[row] = (int32_t)table->count;
         table->touched[table->count] = row;
@@ -212,11 +220,12 @@ static void back_step(int64_t units, const float *state, float *carried, int64_t
 
 /* What the answer adds to the gates. */
 static void read_answer(const Round *round, const Work *work, int64_t answer, float *gate) {
-    int64_t at = answer * round->skills;
-    memset(gate, 0, 4 * round->units * sizeof(float));
-    for (int64_t s = at; s < at + round->skills; s++)
+    int64_t at = answer * round->skills, width = 4 * round->units;
+    const float *row = work->input.now[round->read[at]];
+    for (int64_t i = 0; i < width; i++) gate[i] = round->shares[at] * row[i];
+    for (int64_t s = at + 1; s < at + round->skills; s++)
         if (round->shares[s] != 0)
-            add_scaled(4 * round->units, round->shares[s], work->input.now[round->read[s]], gate);
+            add_scaled(width, round->shares[s], work->input.now[round->read[s]], gate);
 }
 
 /* How many of `count` windows, the longest first, need the state after `step`. */
@@ -258,7 +267,9 @@ static void score(const Round *round, int64_t window, Work *work) {
             for (int64_t u = 0; u < units; u += LANES)
                 sums += *(const vec *)(row + u) * *(const vec *)(state + u);
             float sum = row[units];
-            for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+            for (int half = LANES / 2; half; half /= 2)
+                for (int lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
+            sum += sums[0];
             logit += round->shares[s] * sum;
         }
         float known = 1 / (1 + expf(-logit));
@@ -315,17 +326,22 @@ static void run_windows(const Round *round, int64_t first, int64_t last, Work *w
     }
 }
 
+/* Whether updates are gradients and nothing is done to them but to add them up. */
+static int is_linear(const Round *round) { return round->steps == 1 && round->clip == 0; }
+
 /* A client. ------------------------------------------------------------------------------------- */
 
-/* Adds the gradient that windows [first, last) left on the tape to the client's update. */
-static void add_gradient(const Round *round, int64_t first, int64_t last, Work *work) {
+/* Adds the gradient that windows [first, last) left on the tape to the client's update, of which
+ * the recurrent matrix's part is `update` (U, 4U). */
+static void add_gradient(const Round *round, int64_t first, int64_t last, Work *work,
+                         float *update) {
     int64_t units = round->units, width = 4 * units;
     for (int64_t window = first; window < last; window++) {
         int64_t place = round->places[window] - work->base, length = round->lengths[window];
         const float *deltas = work->gates + place * width, *states = work->states + place * units;
         /* The first step's state is zero, and the last step's delta. */
         if (length > 2)
-            add_lines(units, length - 2, width, states + units, 1, units, deltas + width, work->update);
+            add_lines(units, length - 2, width, states + units, 1, units, deltas + width, update);
         for (int64_t step = 0; step < length; step++) {
             int64_t at = (round->starts[window] + step) * round->skills;
             for (int64_t s = at; s < at + round->skills; s++) {
@@ -368,21 +384,20 @@ static float clip_factor(const Round *round, const Work *work) {
     return factor < 1 ? factor : 1;
 }
 
-/* Where sums go: like the weights, of which `turned` is the recurrent matrix. */
-typedef struct {
-    float *input, *turned, *output;
-} Sums;
-
 /* Trains a client whose first step has been run, and adds its update to the sums. */
 static void finish_client(const Round *round, int64_t client, Work *work, const Sums *sums) {
     int64_t first = round->clients[client], last = round->clients[client + 1];
     int64_t size = 4 * round->units * round->units;
+    if (is_linear(round)) {
+        add_gradient(round, first, last, work, sums->turned);
+        return;
+    }
     memset(work->update, 0, size * sizeof(float));
-    add_gradient(round, first, last, work);
+    add_gradient(round, first, last, work, work->update);
     for (int64_t step = 1; step < round->steps; step++) {
         move(round, work);
         run_windows(round, first, last, work);
-        add_gradient(round, first, last, work);
+        add_gradient(round, first, last, work, work->update);
     }
     float factor = round->factors[client] * clip_factor(round, work);
     if (factor != 0) {
@@ -421,7 +436,7 @@ static int make_tape(const Round *round, int64_t places, Work *work) {
     return !work->gates || !work->cells || !work->tanhs || !work->states || !work->slopes;
 }
 
-static int make_work(const Round *round, Work *work) {
+static int make_work(const Round *round, const Sums *sums, Work *work) {
     int64_t units = round->units, width = 4 * units;
     *work = (Work){.turned = round->turned, .matrix = round->matrix};
     work->update = malloc(units * width * sizeof(float));
@@ -431,8 +446,10 @@ static int make_work(const Round *round, Work *work) {
     work->gate = calloc(BLOCK * width, sizeof(float));
     work->state = calloc(BLOCK * units, sizeof(float));
     work->carried = calloc(BLOCK * units, sizeof(float));
-    int failed = make_table(&work->input, round->inputs, width, round->input);
-    failed |= make_table(&work->output, round->outputs, units + 1, round->output);
+    int failed = make_table(&work->input, round->inputs, width, round->input,
+                            is_linear(round) ? sums->input : NULL);
+    failed |= make_table(&work->output, round->outputs, units + 1, round->output,
+                         is_linear(round) ? sums->output : NULL);
     return failed || !work->update || !work->own_turned || !work->own_matrix || !work->gate ||
            !work->state || !work->carried;
 }
@@ -459,7 +476,7 @@ static int64_t together(const Round *round, int64_t first, int64_t last) {
 /* Trains clients [first, last) and adds their updates to the sums. 1 if there is no memory. */
 int64_t cloister_train_clients(const Round *round, int64_t first, int64_t last, const Sums *sums) {
     Work work;
-    int failed = make_work(round, &work);
+    int failed = make_work(round, sums, &work);
     FLUSH_SUBNORMALS;
     while (!failed && first < last) {
         int64_t next = first + together(round, first, last);

@@ -1,7 +1,7 @@
 """The compiled training of a round's clients, shared out to threads by spans of clients."""
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -69,6 +69,10 @@ class ClientWindows:
     correct: Floats
     factors: Floats
 
+    def weighted(self) -> "ClientWindows":
+        """The same with the clients' factors in the windows' weights."""
+        return replace(self, weights=self.weights * self.factors.repeat(np.diff(self.clients)))
+
 
 @dataclass(frozen=True)
 class Descent:
@@ -82,6 +86,11 @@ class Descent:
     clip: float
     tiny: float
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether updates are gradients and nothing is done to them but to add them up."""
+        return self.steps == 1 and self.clip == 0
+
 
 def train_clients(
     weights: TracerWeights, windows: ClientWindows, descent: Descent, *, threads: int
@@ -93,6 +102,8 @@ def train_clients(
     """
     _check_rows(windows.read, len(weights.input))
     _check_rows(windows.asked, len(weights.output))
+    if descent.is_linear:
+        windows = windows.weighted()
     hidden = weights.recurrent.shape[1]
     common = _filled_up(weights, -hidden % int(loaded().cloister_lanes()))
     places = np.concatenate([[0], np.cumsum(windows.lengths)])

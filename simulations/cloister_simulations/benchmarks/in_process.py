@@ -1,6 +1,5 @@
 """Our contender: a fleet of clients behind the real coordinator."""
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cloister_client.histories import History
 from cloister_shared.curriculum import Curriculum
@@ -54,7 +52,6 @@ class OurContender:
 
 def train_cohort_job(job: Job) -> Sequence[float]:
     """When each round ended, by ``time.monotonic``: a round is trained, aggregated, and on disk."""
-    torch.set_num_threads(os.cpu_count() or 1)
     ends: list[float] = []
     curriculum = curriculum_of(SKILLS)
     plan = _plan(job, curriculum)

@@ -88,10 +88,9 @@ class Fleet:
             sizes += sum(client.declared_size for client in clients)
         divisor = len(drawn) if model.mechanism.is_private else sizes
         scale = -model.local.learning_rate / divisor
-        return {
-            name: (scale * (array + _central_noise(noise, model, array.shape))).astype(np.float32)
-            for name, array in total.arrays.items()
-        }
+        if model.mechanism.is_private:
+            total.add(_central_noise(noise, model))
+        return {name: (scale * array).astype(np.float32) for name, array in total.arrays.items()}
 
     def _drawn(self, noise: NoiseSource) -> range | list[int]:
         """Numbers of the round's clients, rising."""
@@ -170,10 +169,12 @@ def _groups(numbers: range | list[int], size: int) -> Iterator[range | list[int]
     return (numbers[start : start + size] for start in range(0, len(numbers), size))
 
 
-def _central_noise(noise: NoiseSource, model: ModelPlan, shape: tuple[int, ...]) -> np.ndarray:
-    """One noise for the sum of clipped updates; zero without noise."""
-    mechanism = model.mechanism
-    if not mechanism.is_private:
-        return np.zeros(())
-    scale = mechanism.noise_multiplier * mechanism.clip_norm
-    return scale * gaussian(noise, math.prod(shape)).reshape(shape)
+def _central_noise(noise: NoiseSource, model: ModelPlan) -> dict[str, np.ndarray]:
+    """One noise for the sum of clipped updates, in float64."""
+    scale = model.mechanism.noise_multiplier * model.mechanism.clip_norm
+    drawn = scale * gaussian(noise, model.spec.dimension)
+    parts: dict[str, np.ndarray] = {}
+    for name, shape in model.spec.shapes().items():
+        count = math.prod(shape)
+        parts[name], drawn = drawn[:count].reshape(shape), drawn[count:]
+    return parts
