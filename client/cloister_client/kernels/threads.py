@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -14,17 +14,26 @@ Part = TypeVar("Part")
 def share_out(
     work: Callable[[Part], None], parts: Iterable[Part], threads: int | None = None
 ) -> None:
-    """Call ``work`` on every part, whichever thread is free taking the next one.
+    """Call ``work`` on every part, whichever thread is free taking the next one; this one too.
 
     ``threads`` None: as many as torch may use.
     """
-    threads = threads or torch.get_num_threads()
-    if threads == 1:
-        for part in parts:
+    # A list's iterator gives each part to one thread, whoever asks.
+    waiting = iter(list(parts))
+
+    def take_turns() -> None:
+        for part in waiting:
             work(part)
-    else:
-        # The list raises what a thread raised.
-        list(_pool(threads, os.getpid()).map(work, parts))
+
+    others = (threads or torch.get_num_threads()) - 1
+    helping = [_pool(others, os.getpid()).submit(take_turns) for _ in range(others)]
+    try:
+        take_turns()
+    finally:
+        # Nobody may write any more into what the caller holds.
+        wait(helping)
+    for helper in helping:
+        helper.result()
 
 
 @cache

@@ -109,16 +109,14 @@ class Fleet:
 
 @dataclass
 class _Sum:
-    """A sum of weights in float64."""
+    """A sum of weights: of several, in float64."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, weights: Weights) -> None:
+    def add(self, weights: Mapping[str, np.ndarray]) -> None:
         for name, array in weights.items():
-            if name in self.arrays:
-                self.arrays[name] += array
-            else:
-                self.arrays[name] = array.astype(np.float64)
+            known = self.arrays.get(name)
+            self.arrays[name] = array if known is None else np.add(known, array, dtype=np.float64)
 
 
 @dataclass(frozen=True)

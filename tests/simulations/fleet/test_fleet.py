@@ -1,13 +1,14 @@
 """Clients trained together move the model as clients trained one by one do."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cloister_client.histories import History, MemoryHistorySource
+from cloister_client.kernels.loader import SWITCH, kernels
 from cloister_client.training import train_round
 from cloister_server.aggregation import weighted_mean
 from cloister_shared.errors import ConfigError, DataError
@@ -36,6 +37,18 @@ FIVE_STEPS = LocalTraining(learning_rate=0.5, steps=5, window=6)
 ADAM = LocalTraining(learning_rate=0.01, steps=3, optimizer="adam")
 WITHOUT_NOISE = Mechanism(noise_multiplier=0.0, clip_norm=1.0, sampling_rate=1.0)
 SEED = 7
+
+
+@pytest.fixture
+def switched_off(monkeypatch) -> Iterator[Callable[[], None]]:
+    """A function that switches the compiled kernels off for the rest of the test."""
+
+    def switch() -> None:
+        monkeypatch.setenv(SWITCH, "off")
+        kernels.cache_clear()
+
+    yield switch
+    kernels.cache_clear()
 
 
 def institutions(count: int) -> list[Client[Sequence[History]]]:
@@ -121,6 +134,18 @@ def test_institutions_trained_together_give_the_mean_of_those_trained_one_by_one
     assert_alike(
         together(plan, weights, MemoryClients(clients)), one_by_one(plan, weights, clients)
     )
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+@pytest.mark.parametrize("local", [ONE_STEP, FIVE_STEPS], ids=["one", "five"])
+def test_without_compiled_kernels_a_round_is_the_same(local, noise, switched_off):
+    clients, weights = institutions(12), random_weights(DKT)
+    mechanism = Mechanism(noise_multiplier=noise, clip_norm=0.05, sampling_rate=1.0)
+    size = sum(client.declared_size for client in clients)
+    plan = make_plan(DKT, local, mechanism, size)
+    compiled = together(plan, weights, MemoryClients(clients))
+    switched_off()
+    assert_alike(together(plan, weights, MemoryClients(clients)), compiled)
 
 
 def test_recommenders_of_several_steps_learn_together():
