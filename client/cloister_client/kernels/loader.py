@@ -21,7 +21,14 @@ import torch
 
 SWITCH = "CLOISTER_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
-_SOURCES = ("vectors.h", "lstm.c", "tables.c", "clients.c")
+_SOURCES = (
+    "vectors.h",
+    "client_tables.h",
+    "client_steps.h",
+    "lstm.c",
+    "tables.c",
+    "clients.c",
+)
 _LOG = logging.getLogger(__name__)
 
 _Pointer, _Count = ctypes.c_void_p, ctypes.c_int64
