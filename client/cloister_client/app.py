@@ -34,6 +34,7 @@ def node_from_home(home: NodeHome) -> Node:
 
     return Node(
         name=home.config.name,
+        key=home.signing_key(),
         declared_size=home.config.declared_size,
         curriculum=home.curriculum,
         policy=home.config.policy,

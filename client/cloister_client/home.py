@@ -16,11 +16,13 @@ from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
 from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.errors import ConfigError
+from cloister_shared.signing import SigningKey
 from cloister_shared.yaml_config import load_yaml
 
 CONFIG, CURRICULUM, KEYS = "node.yaml", "curriculum.json", "keys"
 STORE, LEDGER = "store.sqlite", "ledger.sqlite"
 PSEUDONYM_KEY, ROLE_KEY, API_TOKEN = "pseudonym.key", "role.key", "api.token"
+SIGNING_KEY = "signing.key"
 _TOKEN_BYTES = 32
 
 
@@ -60,6 +62,7 @@ class NodeHome:
         home = cls(path, load_yaml(path / CONFIG, NodeConfig), load_curriculum(path / CURRICULUM))
         for name in (PSEUDONYM_KEY, ROLE_KEY, API_TOKEN):
             home._secret(name)
+        home.signing_key()
         home.ledger().close()
         return home
 
@@ -106,12 +109,23 @@ class NodeHome:
         """What clients of the node's HTTP service send as bearer token."""
         return self._secret(API_TOKEN).decode()
 
+    def signing_key(self) -> SigningKey:
+        """What the node signs its replies with; raises ``ConfigError`` if it is no key."""
+        try:
+            return SigningKey.from_bytes(self._secret(SIGNING_KEY))
+        except ValueError as error:
+            raise ConfigError(
+                f"{self.path / KEYS / SIGNING_KEY} is not a key of 32 bytes; restore the keys that "
+                "belong to this home"
+            ) from error
+
     def _write_settings(self) -> None:
         """Fresh keys, the config and the curriculum."""
         keys = self.path / KEYS
         keys.mkdir(mode=0o700)
         _write_secret(keys / PSEUDONYM_KEY, secrets.token_bytes(KEY_BYTES))
         _write_secret(keys / ROLE_KEY, secrets.token_bytes(KEY_BYTES))
+        _write_secret(keys / SIGNING_KEY, SigningKey.generate().to_bytes())
         _write_secret(keys / API_TOKEN, secrets.token_urlsafe(_TOKEN_BYTES).encode())
         document = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
         (self.path / CONFIG).write_text(document, encoding="utf-8")

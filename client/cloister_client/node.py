@@ -1,4 +1,4 @@
-"""What a node does with a message: validate, admit, charge, train, commit, answer.
+"""What a node does with a message: validate, admit, charge, train, answer.
 
 Bytes in, bytes out; the transport is in :mod:`cloister_client.flower`.
 """
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from cloister_client.admission import admit
 from cloister_client.histories import HistorySource
+from cloister_client.installing import Install, install_release
 from cloister_client.ledger import Ledger, Reservation
+from cloister_client.releases import release_once
 from cloister_client.training import train_round
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import (
@@ -26,21 +28,19 @@ from cloister_shared.messages import (
     Release,
     TrainRequest,
     join,
-    pack,
+    pack_signed,
     split,
     unpack,
 )
-from cloister_shared.model_specs import ModelSpec, Weights, check_weights
+from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.ledger_format import Charge, ModelEvent
 from cloister_shared.privacy.noise import NoiseSource, SystemNoise
 from cloister_shared.privacy.policy import Policy
+from cloister_shared.signing import SigningKey
 
 NoiseFactory = Callable[[Plan, int, str], NoiseSource]
 """The noise for one plan, round and model kind."""
-
-Install = Callable[[ModelSpec, Weights, str, int], None]
-"""Keeps a released model: its spec, weights, plan digest and round."""
 
 
 def system_noise(plan: Plan, round_number: int, kind: str) -> NoiseSource:
@@ -50,9 +50,13 @@ def system_noise(plan: Plan, round_number: int, kind: str) -> NoiseSource:
 
 @dataclass(frozen=True)
 class Node:
-    """An institution's side of a run. ``cohorts`` is its public enrolment calendar."""
+    """An institution's side of a run.
+
+    ``key`` signs whatever it answers. ``cohorts`` is its public enrolment calendar.
+    """
 
     name: str
+    key: SigningKey
     declared_size: int
     curriculum: Curriculum
     policy: Policy
@@ -80,10 +84,13 @@ class Node:
         except MessageError:
             return self._refuse("", 0, "message")
         try:
-            self._install(release.plan, release.round, split(arrays))
+            install_release(
+                release.plan, release.round, split(arrays), self.curriculum, self.install
+            )
         except CloisterError as error:
             return self._refuse(release.plan.digest, release.round, refusal_code(error))
-        return pack(Receipt(plan=release.plan.digest, round=release.round, node=self.name))
+        receipt = Receipt(plan=release.plan.digest, round=release.round, node=self.name)
+        return pack_signed(receipt, {}, self.key)
 
     def check_plan(self, plan: Plan) -> None:
         """Raise unless policy and budget allow the whole plan; reads no learner data.
@@ -111,19 +118,17 @@ class Node:
         else:
             self.check_plan(plan)
         noise = {kind: self._noise(plan, request.round, kind) for kind in weights}
-        reservation = self.ledger.reserve(
-            Charge(
-                run=plan.run,
-                round=request.round,
-                plan=plan.digest,
-                request=checksum,
-                cohorts=self.cohorts,
-                events=plan.charge_events(request.round),
-            )
+        charge = Charge(
+            run=plan.run,
+            round=request.round,
+            plan=plan.digest,
+            request=checksum,
+            cohorts=self.cohorts,
+            events=plan.charge_events(request.round),
         )
-        if reservation.payload is not None:
-            return reservation.payload
-        return self._train(request, weights, noise, reservation)
+        return release_once(
+            self.ledger, charge, lambda granted: self._train(request, weights, noise, granted)
+        )
 
     def _train(
         self,
@@ -131,8 +136,8 @@ class Node:
         weights: dict[str, Weights],
         noise: dict[str, NoiseSource],
         reservation: Reservation,
-    ) -> bytes:
-        self.ledger.start(reservation)
+    ) -> tuple[bytes, tuple[ModelEvent, ...]]:
+        """The contribution, signed, and what was done for it."""
         deltas: dict[str, Weights] = {}
         events: list[ModelEvent] = []
         for model in request.plan.active(request.round):
@@ -149,12 +154,8 @@ class Node:
             )
             deltas[kind] = result.delta
             events += [ModelEvent(model=kind, event=event) for event in result.events]
-        if tuple(events) != reservation.charge.events:
-            raise LedgerError("training did something else than it was charged for")
         contribution = Contribution(plan=request.plan.digest, round=request.round, node=self.name)
-        payload = pack(contribution, join(deltas))
-        self.ledger.commit(reservation, payload)
-        return payload
+        return pack_signed(contribution, join(deltas), self.key), tuple(events)
 
     def _noise(self, plan: Plan, round_number: int, kind: str) -> NoiseSource:
         noise = self.noise(plan, round_number, kind)
@@ -162,22 +163,9 @@ class Node:
             raise PolicyError("reproducible noise gives no guarantee", "noise")
         return noise
 
-    def _install(self, plan: Plan, round_number: int, weights: dict[str, Weights]) -> None:
-        if plan.curriculum != self.curriculum.digest:
-            raise PolicyError(
-                "the release is for another curriculum than this node's", "curriculum"
-            )
-        specs = {model.spec.kind: model.spec for model in plan.models}
-        if weights.keys() != specs.keys():
-            raise MessageError("a release holds the plan's models, each once")
-        for kind, spec in specs.items():
-            spec.check_curriculum(self.curriculum)
-            check_weights(weights[kind], spec)
-        for kind, spec in specs.items():
-            self.install(spec, weights[kind], plan.digest, round_number)
-
     def _refuse(self, plan: str, round_number: int, code: str) -> bytes:
-        return pack(Refusal(plan=plan, round=round_number, node=self.name, code=code))
+        refusal = Refusal(plan=plan, round=round_number, node=self.name, code=code)
+        return pack_signed(refusal, {}, self.key)
 
 
 def _active_weights(request: TrainRequest, arrays: Weights) -> dict[str, Weights]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from cloister_server.aggregation import apply_mean, weighted_mean
@@ -14,9 +15,18 @@ from cloister_server.checkpoint import (
     write_durably,
 )
 from cloister_server.flower import Exchange, Reply
-from cloister_server.validation import RejectedError, accept
+from cloister_server.keyring import Keyring, RejectedError
+from cloister_server.validation import accept
 from cloister_shared.errors import MessageError, RunError
-from cloister_shared.messages import Receipt, Release, TrainRequest, join, pack, unpack
+from cloister_shared.messages import (
+    Contribution,
+    Receipt,
+    Release,
+    TrainRequest,
+    join,
+    pack,
+    unpack,
+)
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import Plan
 
@@ -32,7 +42,10 @@ def unobserved(record: RoundRecord, weights: Mapping[str, Weights]) -> None:
 
 @dataclass
 class Coordinator:
-    """Runs one plan over an exchange; ``directory`` holds its checkpoint and released models."""
+    """Runs one plan over an exchange.
+
+    ``directory`` holds its checkpoint, its released models and the nodes' keys.
+    """
 
     plan: Plan
     initial_weights: dict[str, Weights]
@@ -40,6 +53,11 @@ class Coordinator:
     observe: Observer = unobserved
     names: dict[int, str] = field(default_factory=dict)
     """Node names by Flower id, as first claimed: one each, for as long as this object runs."""
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The nodes' keys, which all runs in this directory share."""
+        return Keyring(self.directory / "keys.json")
 
     @property
     def checkpoint_path(self) -> Path:
@@ -105,29 +123,33 @@ class Coordinator:
     ) -> tuple[dict[str, dict[str, Weights]], dict[str, str]]:
         """Valid deltas by node name, and the reasons why others do not count."""
         deltas: dict[str, dict[str, Weights]] = {}
+        accepted: list[Contribution] = []
         rejected: dict[str, str] = {}
         senders = {name: sender for sender, name in self.names.items()}
         for reply in replies:
             label = self.names.get(reply.sender, f"node {reply.sender}")
             try:
-                name, delta = self._accept(reply, number)
+                contribution, delta = self._accept(reply, number)
+                name = contribution.node
                 if senders.setdefault(name, reply.sender) != reply.sender:
                     raise RejectedError("gave another node's name")
                 if name in deltas:
                     raise RejectedError("answered twice")
                 self.names[reply.sender] = name
+                accepted.append(contribution)
                 deltas[name] = delta
             except MessageError as error:
                 rejected[label] = _reason(error)
+        self.keyring.learn(accepted)
         return deltas, rejected
 
-    def _accept(self, reply: Reply, number: int) -> tuple[str, dict[str, Weights]]:
+    def _accept(self, reply: Reply, number: int) -> tuple[Contribution, dict[str, Weights]]:
         if reply.body is None:
             raise RejectedError(reply.error)
-        name, delta = accept(reply.body, self.plan, number)
-        if self.names.get(reply.sender, name) != name:
+        contribution, delta = accept(reply.body, self.plan, number, self.keyring)
+        if self.names.get(reply.sender, contribution.node) != contribution.node:
             raise RejectedError("changed its name")
-        return name, delta
+        return contribution, delta
 
     def _release(self, state: RunState, exchange: Exchange) -> None:
         """Keep the finished models and give them to the nodes that are there."""
@@ -144,7 +166,8 @@ class Coordinator:
 
     def _is_receipt(self, reply: Reply, number: int) -> bool:
         try:
-            receipt, _ = unpack(reply.body or b"", Receipt)
+            receipt, arrays = unpack(reply.body or b"", Receipt)
+            self.keyring.check(receipt, arrays)
         except MessageError:
             return False
         return (receipt.plan, receipt.round) == (self.plan.digest, number)

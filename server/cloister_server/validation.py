@@ -1,10 +1,10 @@
-"""Which contributions count: form, round, sender, finite values, and a norm that noise can have."""
+"""Which contributions count: form, signature, round, sender, finite, a norm that noise can have."""
 
 import math
 
 import numpy as np
 
-from cloister_shared.errors import MessageError
+from cloister_server.keyring import Keyring, RejectedError
 from cloister_shared.messages import Contribution, Refusal, split, unpack
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import ModelPlan, Plan
@@ -17,14 +17,13 @@ corrections of the bias only lower it. (Kingma and Ba 2015, §2.1 bound a single
 """
 
 
-class RejectedError(MessageError):
-    """A reply does not count; ``str`` is the reason, which names no learner."""
-
-
-def accept(body: bytes, plan: Plan, round_number: int) -> tuple[str, dict[str, Weights]]:
-    """The sender's name and its deltas by model kind, or ``RejectedError``."""
+def accept(
+    body: bytes, plan: Plan, round_number: int, keyring: Keyring
+) -> tuple[Contribution, dict[str, Weights]]:
+    """A contribution that counts, with its deltas by model kind, or ``RejectedError``."""
     message: tuple[Contribution | Refusal, Weights] = unpack(body, Contribution, Refusal)
     header, arrays = message
+    keyring.check(header, arrays)
     if isinstance(header, Refusal):
         raise RejectedError(f"refused: {header.code}")
     if (header.plan, header.round) != (plan.digest, round_number):
@@ -39,7 +38,7 @@ def accept(body: bytes, plan: Plan, round_number: int) -> tuple[str, dict[str, W
         delta = deltas[model.spec.kind]
         check_weights(delta, model.spec)
         check_norm(delta, model, plan.declared_sizes[header.node])
-    return header.node, deltas
+    return header, deltas
 
 
 def check_norm(delta: Weights, model: ModelPlan, declared_size: int) -> None:

@@ -1,8 +1,10 @@
 """Messages as bytes: a validated header and float32 arrays in one safetensors document.
 
 No pickle anywhere. The header is padded so that messages of one kind and run have one length.
+What nodes say is signed: header and arrays, all but the signature itself.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -12,10 +14,12 @@ from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from cloister_shared.canonical import canonical_json
 from cloister_shared.errors import MessageError
 from cloister_shared.frozen import Frozen, describe
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
+from cloister_shared.signing import PUBLIC_DIGITS, SIGNATURE_DIGITS, SigningKey, is_signed
 
 HEADER_BLOCK = 4096
 HEADER_KEY = "cloister"
@@ -35,22 +39,32 @@ class TrainRequest(Frozen):
     round: int = Field(ge=1)
 
 
-class Contribution(Frozen):
-    """Node → coordinator: arrays are weight deltas, differentially private by themselves."""
+class Reply(Frozen):
+    """Node → coordinator: what node ``node`` says about round ``round`` of the plan ``plan``.
 
-    type: Literal["contribution"] = "contribution"
+    ``signature`` is made with the private half of ``key``, see :func:`pack_signed`; both are empty
+    where nobody signs.
+    """
+
+    type: str
     plan: str
     round: int = Field(ge=1)
     node: str
+    key: str = Field(default="", pattern=rf"^([0-9a-f]{{{PUBLIC_DIGITS}}})?$")
+    signature: str = Field(default="", pattern=rf"^([0-9a-f]{{{SIGNATURE_DIGITS}}})?$")
 
 
-class Refusal(Frozen):
-    """Node → coordinator: no contribution, for a reason that tells nothing about learners."""
+class Contribution(Reply):
+    """Arrays are weight deltas, differentially private by themselves."""
+
+    type: Literal["contribution"] = "contribution"
+
+
+class Refusal(Reply):
+    """No contribution, for a reason that tells nothing about learners."""
 
     type: Literal["refusal"] = "refusal"
-    plan: str
     round: int = Field(ge=0)
-    node: str
     code: str = Field(max_length=64, pattern=r"^[a-z_]+$")
 
 
@@ -62,13 +76,10 @@ class Release(Frozen):
     round: int = Field(ge=1)
 
 
-class Receipt(Frozen):
-    """Node → coordinator: the release was stored."""
+class Receipt(Reply):
+    """The release was stored."""
 
     type: Literal["receipt"] = "receipt"
-    plan: str
-    round: int = Field(ge=1)
-    node: str
 
 
 Header = TypeVar("Header", bound=Frozen)
@@ -81,6 +92,24 @@ def pack(header: Frozen, arrays: Mapping[str, NDArray[np.float32]] | None = None
     padded = text + " " * (-size % HEADER_BLOCK)
     ordered = {name: np.ascontiguousarray(array) for name, array in sorted((arrays or {}).items())}
     return save(ordered, metadata={HEADER_KEY: padded})
+
+
+def pack_signed(reply: Reply, arrays: Weights, key: SigningKey) -> bytes:
+    """One message, signed; as long as any other with these arrays."""
+    keyed = reply.model_copy(update={"key": key.public})
+    signature = key.sign(_signable(keyed, arrays))
+    return pack(keyed.model_copy(update={"signature": signature}), arrays)
+
+
+def is_authentic(reply: Reply, arrays: Weights) -> bool:
+    """Whether the holder of the reply's own key said exactly this; no for an unsigned reply."""
+    return is_signed(_signable(reply, arrays), reply.signature, reply.key)
+
+
+def _signable(reply: Reply, arrays: Weights) -> bytes:
+    """What a reply's signature is of: the digest of its bytes with a signature of zeros."""
+    blank = pack(reply.model_copy(update={"signature": "0" * SIGNATURE_DIGITS}), arrays)
+    return canonical_json({"type": "reply", "sha256": hashlib.sha256(blank).hexdigest()})
 
 
 def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Weights]:

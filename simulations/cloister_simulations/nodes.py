@@ -1,5 +1,6 @@
 """The nodes of a simulation: in memory, or as homes on disk like any institution's."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +28,7 @@ from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_format import Charge
 from cloister_shared.privacy.noise import KeyedNoise, NoiseSource
 from cloister_shared.privacy.policy import Policy
+from cloister_shared.signing import SigningKey
 from cloister_simulations.dataset import LearnerRecord
 from cloister_simulations.population import Population
 
@@ -66,6 +68,11 @@ def node_name(nodes: SimulatedNodes, context: Context) -> str:
     return nodes.names[int(config["partition-id"])]
 
 
+def simulated_key(name: str) -> SigningKey:
+    """The key of a node in memory: always the same, and anybody can make it."""
+    return SigningKey.from_bytes(hashlib.sha256(name.encode()).digest())
+
+
 def keyed_noise(seed: int, name: str, plan: Plan, round_number: int, kind: str) -> NoiseSource:
     """Reproducible noise, separate for every node, run, round and model kind."""
     return KeyedNoise(seed, name, plan.run, round_number, kind)
@@ -98,6 +105,7 @@ class MemoryNodes:
         """The node called ``name``; its ledger lives as long as this object."""
         return Node(
             name=name,
+            key=simulated_key(name),
             declared_size=self.declared_sizes[name],
             curriculum=self.curriculum,
             policy=simulation_policy(self.budget, self.declared_sizes[name]),

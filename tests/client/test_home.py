@@ -13,7 +13,7 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import CloisterError, ConfigError, LedgerError
 from cloister_shared.privacy import Budget, Policy
 
-SECRETS = ("pseudonym.key", "role.key", "api.token")
+SECRETS = ("pseudonym.key", "role.key", "signing.key", "api.token")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_home_opens_as_it_was_made(home: NodeHome) -> None:
 def test_secrets_are_for_their_owner_alone(home: NodeHome) -> None:
     modes = [path.stat().st_mode & 0o777 for path in (home.path, home.path / "keys")]
     files = [(home.path / "keys" / name).stat().st_mode & 0o777 for name in SECRETS]
-    assert (modes, files) == ([0o700] * 2, [0o600] * 3)
+    assert (modes, files) == ([0o700] * 2, [0o600] * 4)
 
 
 def test_each_home_has_secrets_of_its_own(
@@ -36,6 +36,7 @@ def test_each_home_has_secrets_of_its_own(
 ) -> None:
     other = NodeHome.create(tmp_path / "other", node_config, curriculum)
     assert other.api_token() != home.api_token()
+    assert other.signing_key().public != home.signing_key().public
     with home.store() as store, other.store() as other_store:
         assert store.pseudonym("ada") != other_store.pseudonym("ada")
 
@@ -161,6 +162,12 @@ def test_a_missing_part_is_named(home: NodeHome, part: str) -> None:
 def test_keys_that_others_can_read_are_refused(home: NodeHome) -> None:
     os.chmod(home.path / "keys" / "role.key", 0o640)
     with pytest.raises(ConfigError, match=r"role\.key is open to other users.*chmod 600"):
+        NodeHome.open(home.path)
+
+
+def test_a_signing_key_that_was_cut_off_is_named(home: NodeHome) -> None:
+    (home.path / "keys" / "signing.key").write_bytes(b"half of it")
+    with pytest.raises(ConfigError, match=r"signing\.key is not a key of 32 bytes"):
         NodeHome.open(home.path)
 
 

@@ -26,6 +26,7 @@ from cloister_shared.messages import (
     Refusal,
     Release,
     TrainRequest,
+    is_authentic,
     join,
     pack,
     split,
@@ -35,11 +36,13 @@ from cloister_shared.model_specs import ModelSpec, Weights, check_weights
 from cloister_shared.plan import LocalTraining, ModelPlan, Plan
 from cloister_shared.privacy import Budget, KeyedNoise, Mechanism, Policy
 from cloister_shared.privacy.ledger_format import Charge
+from cloister_shared.signing import SigningKey
 
 from .learners import made_up_history, random_weights, small_curriculum
 
 CURRICULUM = small_curriculum()
 BUDGET = Budget(epsilon=4.0, delta=1e-6)
+KEY = SigningKey.generate()
 SPECS = {
     "dkt": {"kind": "dkt", "skills": 5, "hidden": 3},
     "recommender": {"kind": "recommender", "items": 12, "factors": 2, "negatives": 2},
@@ -93,6 +96,7 @@ def make_node(histories: dict[str, History] | None = None, **changes: object) ->
     source = MemoryHistorySource(HISTORIES if histories is None else histories)
     node = Node(
         name="oak",
+        key=KEY,
         declared_size=50,
         curriculum=CURRICULUM,
         policy=Policy(budget=BUDGET),
@@ -115,7 +119,24 @@ def request(plan: Plan, number: int = 1) -> bytes:
 def refusal_of(answer: bytes) -> str:
     header, arrays = unpack(answer, Refusal)
     assert not arrays
+    assert is_authentic(header, arrays)
     return header.code
+
+
+def test_whatever_a_node_answers_is_signed_with_its_key():
+    node, plan = make_node(), make_plan()
+    released = pack(Release(plan=plan, round=3), plan_weights(plan))
+    answers = (
+        node.answer_train(request(plan)),
+        node.answer_train(request(make_plan(rounds=10_000))),
+        node.answer_train(b"garbage"),
+        node.answer_release(released),
+        node.answer_release(b"garbage"),
+    )
+    for answer in answers:
+        header, arrays = unpack(answer, Contribution, Refusal, Receipt)
+        assert is_authentic(header, arrays)
+        assert header.key == KEY.public
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -189,11 +210,10 @@ def test_length_and_header_are_the_same_whoever_is_enrolled(histories):
         make_node(some).answer_train(request(make_plan())) for some in (HISTORIES, histories)
     ]
     assert len(answers[0]) == len(answers[1])
-    headers = [unpack(answer, Contribution)[0] for answer in answers]
-    assert headers[0] == headers[1]
-    # Everything before the arrays' bytes.
-    size = 8 + int.from_bytes(answers[0][:8], "little")
-    assert answers[0][:size] == answers[1][:size]
+    # Everything before the arrays' bytes, but for the signature.
+    heads = [answer[: 8 + int.from_bytes(answer[:8], "little")] for answer in answers]
+    signatures = [unpack(answer, Contribution)[0].signature.encode() for answer in answers]
+    assert heads[0].replace(signatures[0], b"") == heads[1].replace(signatures[1], b"")
 
 
 def test_a_node_with_nobody_eligible_sends_noise_of_the_declared_scale():

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,13 +17,17 @@ from cloister_shared.messages import (
     Receipt,
     Refusal,
     Release,
+    Reply,
     TrainRequest,
+    is_authentic,
     join,
     pack,
+    pack_signed,
     split,
     unpack,
 )
 from cloister_shared.plan import Plan
+from cloister_shared.signing import SigningKey
 
 PLAN = Plan.model_validate(
     {
@@ -41,7 +46,8 @@ PLAN = Plan.model_validate(
 OUTPUT, INPUT = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, np.float32)
 WEIGHTS = {"dkt/output": OUTPUT, "dkt/input": INPUT}
 CONTRIBUTION = Contribution(plan=PLAN.digest, round=7, node="north")
-VALID = pack(CONTRIBUTION, WEIGHTS)
+KEY, OTHER_KEY = (SigningKey.from_bytes(bytes([one] * 32)) for one in (1, 2))
+VALID = pack_signed(CONTRIBUTION, WEIGHTS, KEY)
 ALL = (TrainRequest, Contribution, Refusal, Release, Receipt)
 
 
@@ -83,16 +89,16 @@ def test_the_same_input_gives_the_same_bytes(one: np.ndarray, other: np.ndarray)
 
 @given(deltas=hnp.arrays(np.float32, (3, 2)), number=st.integers(1, 10**9))
 def test_all_contributions_of_a_plan_have_one_length(deltas: np.ndarray, number: int) -> None:
-    reference = pack(CONTRIBUTION, {"w": np.zeros((3, 2), np.float32)})
+    reference = pack_signed(CONTRIBUTION, {"w": np.zeros((3, 2), np.float32)}, KEY)
     header = Contribution(plan=PLAN.digest, round=number, node="a-much-longer-name-of-a-school")
-    assert len(pack(header, {"w": deltas})) == len(reference)
+    assert len(pack_signed(header, {"w": deltas}, OTHER_KEY)) == len(reference)
 
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=64))
 def test_all_refusals_have_one_length_whatever_the_reason(code: str) -> None:
-    reference = pack(Refusal(plan="", round=0, node="north", code="budget"))
+    reference = pack_signed(Refusal(plan="", round=0, node="north", code="budget"), {}, KEY)
     refusal = Refusal(plan=PLAN.digest, round=12, node="north", code=code)
-    assert len(pack(refusal)) == len(reference)
+    assert len(pack_signed(refusal, {}, KEY)) == len(reference)
     assert len(reference) > HEADER_BLOCK
 
 
@@ -142,6 +148,82 @@ def test_a_flipped_byte_is_refused_or_only_another_value(position: int, flip: in
     except MessageError:
         return
     assert isinstance(header, ALL)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        CONTRIBUTION,
+        Refusal(plan="", round=0, node="north", code="message"),
+        Receipt(plan=PLAN.digest, round=2, node="nörth"),
+    ],
+    ids=lambda reply: reply.type,
+)
+def test_a_signed_reply_is_authentic_and_says_whose_it_is(reply: Reply) -> None:
+    found, arrays = unpack(pack_signed(reply, WEIGHTS, KEY), Contribution, Refusal, Receipt)
+    assert is_authentic(found, arrays)
+    assert found.model_copy(update={"key": "", "signature": ""}) == reply
+    assert found.key == KEY.public
+    assert not is_authentic(*unpack(pack(reply, WEIGHTS), Contribution, Refusal, Receipt))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"round": 8},
+        {"node": "south"},
+        {"plan": "0" * 64},
+        {"key": OTHER_KEY.public},
+        {"key": ""},
+        {"signature": ""},
+        {"signature": "0" * 128},
+    ],
+    ids=str,
+)
+def test_a_reply_of_which_anything_was_changed_is_not_authentic(change: dict[str, object]) -> None:
+    header, arrays = unpack(VALID, Contribution)
+    assert not is_authentic(header.model_copy(update=change), arrays)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: {**arrays, "dkt/input": np.nextafter(INPUT, np.float32(2))},
+        lambda arrays: {**arrays, "more": INPUT},
+        lambda arrays: {"dkt/input": INPUT},
+        lambda arrays: {**arrays, "dkt/output": OUTPUT.reshape(3, 2)},
+        lambda arrays: {**arrays, "dkt/input": INPUT.view(np.int32)},
+    ],
+    ids=["a bit", "one more", "one less", "another shape", "another type"],
+)
+def test_a_reply_with_other_arrays_is_not_authentic(
+    change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+) -> None:
+    header, arrays = unpack(VALID, Contribution)
+    assert is_authentic(header, arrays)
+    assert not is_authentic(header, change(arrays))
+
+
+@settings(max_examples=300)
+@given(position=st.integers(0, len(VALID) - 1), flip=st.integers(1, 255))
+def test_a_flipped_byte_is_refused_or_not_authentic_or_changes_nothing(
+    position: int, flip: int
+) -> None:
+    damaged = bytearray(VALID)
+    damaged[position] ^= flip
+    try:
+        header, arrays = unpack(bytes(damaged), Contribution)
+    except MessageError:
+        return
+    if is_authentic(header, arrays):
+        assert pack(header, arrays) == VALID
+
+
+@pytest.mark.parametrize("field", ["key", "signature"])
+@pytest.mark.parametrize("word", ["ab", "Z" * 64, "A" * 128, "a" * 65])
+def test_a_key_and_a_signature_have_their_form(field: str, word: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Contribution(plan="", round=1, node="north", **{field: word})
 
 
 @given(st.integers(0, len(VALID) - 1))

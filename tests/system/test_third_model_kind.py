@@ -20,6 +20,7 @@ from cloister_shared.model_specs import SPECS, ModelSpec, Weights
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining, ModelPlan, Plan
 from cloister_shared.privacy import Budget, Mechanism, Policy
+from cloister_shared.signing import SigningKey
 from cloister_simulations.backend.in_process import run_in_process
 
 from ..client.learners import (
@@ -85,6 +86,7 @@ class Consortium:
         learners = {str(seed): make_history(seed) for seed in range(start, start + 300)}
         return Node(
             name=name,
+            key=SigningKey.generate(),
             declared_size=300,
             curriculum=CURRICULUM,
             policy=Policy(budget=BUDGET),

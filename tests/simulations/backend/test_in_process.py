@@ -17,11 +17,19 @@ from cloister_server.checkpoint import RunState
 from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator
 from cloister_shared.errors import RunError
-from cloister_shared.messages import BODY_KEY, RECORD_KEY, Contribution, join, pack, split, unpack
+from cloister_shared.messages import (
+    BODY_KEY,
+    RECORD_KEY,
+    Contribution,
+    join,
+    pack_signed,
+    split,
+    unpack,
+)
 from cloister_shared.model_specs import Weights
 from cloister_simulations.backend.in_process import InProcessGrid, run_in_process
 from cloister_simulations.config import SimulationConfig
-from cloister_simulations.nodes import MemoryNodes, node_configs
+from cloister_simulations.nodes import MemoryNodes, node_configs, simulated_key
 from cloister_simulations.plans import make_plan
 from cloister_simulations.population import populate
 
@@ -178,13 +186,14 @@ def altered(app: ClientApp, alter: Alter) -> ClientApp:
 
 
 def of_south(change: Callable[[Weights], Weights]) -> Alter:
-    """Change the arrays that south contributes in round 2."""
+    """South contributes other arrays in round 2, and signs them."""
 
     def alter(body: bytes) -> bytes:
         header, arrays = unpack(body, Contribution)
         if (header.node, header.round) != ("south", 2):
             return body
-        return pack(header, join({"dkt": change(split(arrays)["dkt"])}))
+        changed = join({"dkt": change(split(arrays)["dkt"])})
+        return pack_signed(header, changed, simulated_key("south"))
 
     return alter
 
