@@ -1,35 +1,29 @@
-"""``cloister node …``: make a node, fill its store, see its budget, honour learners' wishes."""
+"""``cloister node …``: make a node, fill its store, say what it holds, serve; and the others."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
 
-from cloister_client.budget_report import BudgetReport, report_budget
+from cloister_client.arguments import Folder
+from cloister_client.budget_commands import budget, export_ledger
 from cloister_client.config import NodeConfig
 from cloister_client.home import NodeHome
 from cloister_client.importing import FORMATS, ColumnMap, Tally, assistments_curriculum, read
-from cloister_client.store.consent import CONSENT_PURPOSES
+from cloister_client.learner_commands import erase, opt_in, opt_out
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.frozen import describe
 from cloister_shared.model_specs import SPECS
+from cloister_shared.printing import AsJson, show
 from cloister_shared.yaml_config import load_yaml
 
 app = typer.Typer(help="One institution's node: records, budget, service.", no_args_is_help=True)
-
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The node's folder.")]
-Learner = Annotated[str, typer.Argument(help="The learner's id in the LMS.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-_NOBODY = "No learner of this id is held here"
 
 
 @app.command()
@@ -41,7 +35,7 @@ def init(
 ) -> None:
     """Make a node: keys, an empty store and an empty privacy ledger."""
     home = NodeHome.create(folder, load_yaml(config, NodeConfig), load_curriculum(curriculum))
-    _show("A node was made", {"name": home.config.name, "folder": str(folder)}, as_json)
+    show("A node was made", {"name": home.config.name, "folder": str(folder)}, as_json)
 
 
 @app.command("curriculum")
@@ -65,7 +59,7 @@ def make_curriculum(
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error
     document = {"file": str(output), "skills": len(made.skills), "items": len(made.items)}
-    _show("A curriculum was made", document, as_json)
+    show("A curriculum was made", document, as_json)
 
 
 @app.command("import")
@@ -105,7 +99,7 @@ def import_file(
     with home.store() as store, bar:
         report = store.import_interactions(bar.track(answers, description="Reading"), term)
     skipped = {"rows_without_skill": tally.without_skill} if tally.without_skill else {}
-    _show("Imported", {**asdict(report), **skipped}, as_json)
+    show("Imported", {**asdict(report), **skipped}, as_json)
 
 
 @app.command()
@@ -122,44 +116,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
             **asdict(store.counts()),
             "active_models": {kind: model.version for kind, model in active.items() if model},
         }
-    _show("Node", document, as_json)
-
-
-@app.command()
-def budget(folder: Folder, as_json: AsJson = False) -> None:
-    """Show the privacy budget: limit, spent and left by role and cohort, and by run."""
-    ledger = NodeHome.open(folder).ledger()
-    report = report_budget(ledger.export())
-    ledger.close()
-    if as_json:
-        _print_json(report.model_dump(mode="json"))
-    else:
-        _print_budget(report)
-
-
-@app.command()
-def opt_out(folder: Folder, learner: Learner, as_json: AsJson = False) -> None:
-    """Train and evaluate on a learner no more; they are still served."""
-    _record_consent(folder, learner, False, as_json)
-
-
-@app.command()
-def opt_in(folder: Folder, learner: Learner, as_json: AsJson = False) -> None:
-    """Let a learner take part (again) in training and evaluation."""
-    _record_consent(folder, learner, True, as_json)
-
-
-@app.command()
-def erase(folder: Folder, learner: Learner, as_json: AsJson = False) -> None:
-    """Delete a learner's records for good, and take none of this id ever again.
-
-    This cannot be undone: later imports and live answers of the same id are left out. What was
-    spent on the learner stays spent.
-    """
-    with NodeHome.open(folder).store() as store:
-        held = store.erase(learner)
-    title = "Erased" if held else f"{_NOBODY}; answers of this id that come later are left out"
-    _show(title, {"records_were_held": held}, as_json)
+    show("Node", document, as_json)
 
 
 @app.command()
@@ -179,22 +136,8 @@ def serve(
     run_server(home, host or serving.host, serving.port if port is None else port)
 
 
-@app.command()
-def export_ledger(
-    folder: Folder,
-    file: Annotated[Path, typer.Argument(help="Where to write it; must not exist.")],
-    as_json: AsJson = False,
-) -> None:
-    """Write the privacy ledger for an auditor; it names no learner."""
-    ledger = NodeHome.open(folder).ledger()
-    export = ledger.export()
-    ledger.close()
-    try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(export.model_dump_json(indent=1) + "\n")
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror}") from error
-    _show("Exported", {"file": str(file), "entries": len(export.entries)}, as_json)
+for _command in (budget, export_ledger, opt_out, opt_in, erase):
+    app.command()(_command)
 
 
 def _column_map(pairs: Sequence[str] | None) -> ColumnMap | None:
@@ -213,75 +156,3 @@ def _column_map(pairs: Sequence[str] | None) -> ColumnMap | None:
     except ValidationError as error:
         known = ", ".join(ColumnMap.model_fields)
         raise ConfigError(f"--column: {describe(error)}; known fields: {known}") from error
-
-
-def _record_consent(folder: Path, learner: str, granted: bool, as_json: bool) -> None:
-    with NodeHome.open(folder).store() as store:
-        known = [store.set_consent(learner, purpose, granted) for purpose in CONSENT_PURPOSES]
-    document = {
-        "purposes": list(CONSENT_PURPOSES),
-        "granted": granted,
-        "learner_is_known": any(known),
-    }
-    title = "Recorded" if any(known) else f"{_NOBODY}; recorded for answers that come later"
-    _show(title, document, as_json)
-
-
-def _show(title: str, document: Mapping[str, Any], as_json: bool) -> None:
-    """One document, as JSON or as a table of names and values."""
-    if as_json:
-        _print_json(document)
-        return
-    table = Table("name", Column("value", overflow="fold"), show_header=False)
-    for name, value in document.items():
-        table.add_row(name.replace("_", " "), escape(_text(value)))
-    console = Console()
-    console.print(title, style="italic", soft_wrap=True)
-    console.print(table)
-
-
-def _print_json(document: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(document, ensure_ascii=False))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "\n".join(f"{name}: {one}" for name, one in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(value)
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _print_budget(report: BudgetReport) -> None:
-    limit = report.limit_micro_rdp
-    spent = Table("role", "cohort", "ε spent (RDP)", "ε spent (PLD*)", "budget used", "left")
-    for group in report.groups:
-        spent.add_row(
-            group.role,
-            group.cohort,
-            _figure(group.epsilon_rdp),
-            _figure(group.epsilon_pld),
-            _share(group.spent_micro_rdp, limit),
-            _share(group.remaining_micro_rdp, limit),
-        )
-    runs = Table("run", "role", "cohort", "charges", "budget used")
-    for run in report.runs:
-        used = _share(run.spent_micro_rdp, limit)
-        runs.add_row(run.run, run.role, run.cohort, str(run.charges), used)
-    console = Console()
-    console.print(
-        f"Limit: ε {report.epsilon_limit:g} at δ {report.delta:g}, kept as RDP at order "
-        f"{report.order:g}{'' if report.enforced else '; NOT ENFORCED (simulation)'}"
-    )
-    if report.groups:
-        console.print(spent, runs, "* valid for plans fixed in advance", sep="\n")
-    else:
-        console.print("Nothing is spent.")
-
-
-def _figure(value: float | None) -> str:
-    return "∞" if value is None else f"{value:.3f}"
-
-
-def _share(micro: int | None, limit: int) -> str:
-    return "∞" if micro is None else f"{micro / limit:.1%}" if limit else str(micro)

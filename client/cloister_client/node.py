@@ -183,10 +183,8 @@ def _active_weights(request: TrainRequest, arrays: Weights) -> dict[str, Weights
 
 def refusal_code(error: CloisterError) -> str:
     """The reason that may leave the node: a word, never a text."""
-    if isinstance(error, PolicyError):
+    if isinstance(error, PolicyError | LedgerError):
         return error.code
     if isinstance(error, BudgetExceededError):
         return "budget"
-    if isinstance(error, LedgerError):
-        return "ledger"
     return "message"

@@ -12,7 +12,10 @@ from cloister_shared import __version__
 from cloister_shared.errors import INTERRUPTED_EXIT_CODE, CloisterError, ConfigError
 from cloister_shared.registry import Registry
 
-COMMANDS: Registry[typer.Typer | Callable[..., None]] = Registry("cloister.commands")
+Commands = Registry[typer.Typer | Callable[..., None]]
+COMMANDS: Commands = Registry("cloister.commands")
+AUDITS: Commands = Registry("cloister.audits")
+"""What is below ``cloister audit``: packages bring their own."""
 
 EXIT_CODES = """Exit codes: 0 done · 1 defect of ours · 2 wrong usage · 3 bad config · 4 bad data ·
 5 budget exceeded · 6 run failed · 7 ledger broken · 8 refused by policy · 9 bad message ·
@@ -29,15 +32,27 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,  # they may hold learner records and keys
     )
-    for name in COMMANDS:
-        _add(app, name)
+    audit = typer.Typer(help="Check what a node says of itself.", no_args_is_help=True)
+    audit.callback()(_audit)
+    _add_all(audit, AUDITS)
+    app.add_typer(audit, name="audit")
+    _add_all(app, COMMANDS)
     return app
 
 
-def _add(app: typer.Typer, name: str) -> None:
+def _audit() -> None:
+    """Check what a node says of itself."""
+
+
+def _add_all(app: typer.Typer, commands: Commands) -> None:
+    for name in commands:
+        _add(app, commands, name)
+
+
+def _add(app: typer.Typer, commands: Commands, name: str) -> None:
     """Add the sub-command, or one that says which package it lacks, whatever it was asked."""
     try:
-        command = COMMANDS.get(name)
+        command = commands.get(name)
     except ModuleNotFoundError as error:
         anything = {"allow_extra_args": True, "ignore_unknown_options": True}
         app.command(name, context_settings=anything)(_unavailable(name, error.name))

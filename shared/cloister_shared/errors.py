@@ -52,9 +52,16 @@ class RunError(CloisterError):
 
 
 class LedgerError(CloisterError):
-    """The ledger is missing, shortened or altered; nothing is released."""
+    """The ledger is missing, shortened or altered; nothing is released.
+
+    ``code`` is the one word of it that may leave the node.
+    """
 
     exit_code = 7
+
+    def __init__(self, message: str, code: str = "ledger") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class PolicyError(CloisterError):

@@ -388,6 +388,7 @@ def test_a_crash_gives_no_charge_back_and_the_next_attempt_is_charged_anew():
         (PolicyError("text", "noise"), "noise"),
         (BudgetExceededError("text", 2, 1), "budget"),
         (LedgerError("text"), "ledger"),
+        (LedgerError("text", "ledger_copied"), "ledger_copied"),
         (MessageError("text"), "message"),
         (ConfigError("text"), "message"),
         (DataError("text"), "message"),

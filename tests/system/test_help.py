@@ -38,6 +38,14 @@ def test_every_sub_commands_help_comes_without_the_heavy_libraries() -> None:
         [sys.executable, "-c", ASK_ALL], capture_output=True, text=True, check=True, timeout=60
     )
     asked, slow = json.loads(result.stdout)
-    assert {"", "simulate", "demo", "node", "node import", "coordinator rounds"} <= asked.keys()
+    assert {
+        "",
+        "simulate",
+        "demo",
+        "node",
+        "node import",
+        "audit ledger",
+        "coordinator rounds",
+    } <= asked.keys()
     assert {name for name, answer in asked.items() if answer != [0, True]} == set()
     assert slow == []

@@ -4,8 +4,8 @@ import math
 from collections import Counter
 
 from cloister_shared.frozen import Frozen
-from cloister_shared.privacy import LedgerExport, epsilon, verify_ledger
-from cloister_shared.privacy.ledger_format import Role, Spend
+from cloister_shared.privacy.accounting import epsilon
+from cloister_shared.privacy.ledger_format import LedgerExport, Role, Spend, verify_ledger
 
 
 class GroupSpend(Frozen):

@@ -1,0 +1,69 @@
+"""``cloister audit ledger`` as an auditor types it, who has a file and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cloister_shared.cli import build_app
+from cloister_shared.errors import CloisterError, DataError, LedgerError
+from cloister_shared.privacy import LedgerExport
+
+from .privacy.exports import BUDGET, attempt, charge, export_of
+
+PRICE = charge(1).cost(BUDGET.order)
+
+
+def audit(*arguments: str | Path) -> Result:
+    words = ["audit", "ledger", *map(str, arguments)]
+    return CliRunner().invoke(build_app(), words, env={"COLUMNS": "160"})
+
+
+def error_of(result: Result) -> CloisterError:
+    assert isinstance(result.exception, CloisterError)
+    return result.exception
+
+
+@pytest.fixture
+def export() -> LedgerExport:
+    return export_of([*attempt(charge(1)), *attempt(charge(2))])
+
+
+@pytest.fixture
+def file(tmp_path: Path, export: LedgerExport) -> Path:
+    path = tmp_path / "ledger.json"
+    path.write_text(export.model_dump_json(indent=1))
+    return path
+
+
+def test_an_auditor_is_told_what_was_spent_by_group_and_by_run(file: Path) -> None:
+    document = json.loads(audit(file, "--json").stdout)
+    assert document["epsilon_limit"] == 4.0
+    spent = {(one["role"], one["cohort"]): one["spent_micro_rdp"] for one in document["groups"]}
+    assert spent == {("train", "autumn"): 2 * PRICE, ("train", "spring"): 2 * PRICE}
+    assert {one["charges"] for one in document["runs"]} == {2}
+    for word in ("autumn", "spring", "Limit: ε 4 at δ 1e-06"):
+        assert word in audit(file).stdout
+
+
+def test_a_ledger_that_does_not_hold_together_is_a_ledger_error(
+    file: Path, export: LedgerExport
+) -> None:
+    cut = export.model_copy(update={"entries": export.entries[:-1]})
+    file.write_text(cut.model_dump_json())
+    error = error_of(audit(file))
+    assert isinstance(error, LedgerError)
+    assert error.exit_code == 7
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe"])
+def test_a_file_that_is_no_export_is_a_data_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "letter.json"
+    if content is not None:
+        path.write_bytes(content)
+    error = error_of(audit(path))
+    assert isinstance(error, DataError)
+    assert "letter.json" in str(error)
+    assert error.exit_code == 4
