@@ -1,9 +1,9 @@
 /* One step of clients' windows on given weights: forward, scores, backward.
  *
- * The model is the knowledge tracer of models/dkt.py without item bias and practice. Arrays are dense
- * and row-major. U, the units, is a multiple of LANES; units that only fill up have weights of zero,
- * and then their states and gradients are zero too. Gates are in the order input, forget, cell,
- * output. tanh(x) is 2·sigmoid(2x) - 1.
+ * The model is the knowledge tracer of models/dkt.py. Arrays are dense and row-major. U, the units, is
+ * a multiple of LANES; units that only fill up have weights of zero, and then their states and
+ * gradients are zero too. Gates are in the order input, forget, cell, output. tanh(x) is
+ * 2·sigmoid(2x) - 1.
  */
 
 #pragma once
@@ -13,27 +13,30 @@
 
 #define BLOCK 8
 
+/* A tracer's tables; without item bias or practice these have no rows. */
+enum { INPUT, OUTPUT, ITEM_BIAS, PRACTICE, TABLES };
+
 typedef struct {
-    int64_t units, skills, inputs, outputs; /* skills of an answer, rows of the two tables */
-    int64_t steps;
-    float rate, clip, tiny;      /* a clip of zero: none; tiny is added to norms */
-    const float *input, *turned; /* (inputs, 4U); (U, 4U), the recurrent matrix turned */
-    const float *matrix;         /* (4U, U) as it is */
-    const float *output;         /* (outputs, U + 1), the bias last */
-    const int64_t *clients;      /* (clients + 1,) where each client's windows begin */
-    const int64_t *starts, *lengths; /* (windows,) in answers */
-    const int64_t *places;       /* (windows + 1,) lengths summed up */
-    const float *weights;        /* (windows,) of an answer's loss */
-    const float *shares;         /* (answers, skills), zero where padded */
-    const float *correct;        /* (answers,) */
+    int64_t units, skills, steps;           /* skills of an answer */
+    int64_t rows[TABLES], widths[TABLES];   /* 4U; U + 1, the bias last; 1; features */
+    float rate, clip, tiny;                 /* a clip of zero: none; tiny is added to norms */
+    const float *tables[TABLES];
+    const float *turned, *matrix;           /* the recurrent matrix (U, 4U) turned, (4U, U) as it is */
+    const int64_t *clients;                 /* (clients + 1,) where each client's windows begin */
+    const int64_t *starts, *lengths;        /* (windows,) in answers */
+    const int64_t *places;                  /* (windows + 1,) lengths summed up */
+    const float *weights;                   /* (windows,) of an answer's loss */
+    const float *shares;                    /* (answers, skills), zero where padded */
+    const float *correct;                   /* (answers,) */
+    const float *practice;                  /* (answers, features) */
     const float *factors;        /* (clients,) what updates are multiplied with, but for one step
                                     without a clip: that is linear, and `weights` say it all */
-    const int32_t *read, *asked; /* (answers, skills) rows of the two tables */
+    const int32_t *read, *asked, *items;    /* (answers, skills) twice, (answers,): tables' rows */
 } Round;
 
 /* What a thread works with. The tape is of the windows of the clients that are run together. */
 typedef struct {
-    Table input, output;
+    Table tables[TABLES];
     const float *turned, *matrix;           /* the weights that are run: common or own */
     float *update, *own_turned, *own_matrix; /* (U, 4U) twice, (4U, U) */
     int64_t base, room;                     /* the tape's first place, how many it has */
@@ -127,11 +130,11 @@ static void back_step(int64_t units, const float *state, float *carried, int64_t
 /* What the answer adds to the gates. */
 static void read_answer(const Round *round, const Work *work, int64_t answer, float *gate) {
     int64_t at = answer * round->skills, width = 4 * round->units;
-    const float *row = work->input.now[round->read[at]];
+    const float *row = work->tables[INPUT].now[round->read[at]];
     for (int64_t i = 0; i < width; i++) gate[i] = round->shares[at] * row[i];
     for (int64_t s = at + 1; s < at + round->skills; s++)
         if (round->shares[s] != 0)
-            add_scaled(width, round->shares[s], work->input.now[round->read[s]], gate);
+            add_scaled(width, round->shares[s], work->tables[INPUT].now[round->read[s]], gate);
 }
 
 /* How many of `count` windows, the longest first, need the state after `step`. */
@@ -168,7 +171,7 @@ static void score(const Round *round, int64_t window, Work *work) {
         float logit = 0;
         for (int64_t s = at; s < at + round->skills; s++) {
             if (round->shares[s] == 0) continue;
-            const float *row = work->output.now[round->asked[s]];
+            const float *row = work->tables[OUTPUT].now[round->asked[s]];
             vec sums = {0};
             for (int64_t u = 0; u < units; u += LANES)
                 sums += *(const vec *)(row + u) * *(const vec *)(state + u);
@@ -178,6 +181,10 @@ static void score(const Round *round, int64_t window, Work *work) {
             sum += sums[0];
             logit += round->shares[s] * sum;
         }
+        if (round->rows[ITEM_BIAS]) logit += *work->tables[ITEM_BIAS].now[round->items[answer]];
+        for (int64_t f = 0; f < round->widths[PRACTICE]; f++)
+            logit += work->tables[PRACTICE].now[0][f] *
+                     round->practice[answer * round->widths[PRACTICE] + f];
         float known = 1 / (1 + expf(-logit));
         work->slopes[place + step] = round->weights[window] * (known - round->correct[answer]);
     }
@@ -190,7 +197,7 @@ static void back_score(const Round *round, const Work *work, int64_t answer, int
     for (int64_t s = at; s < at + round->skills; s++)
         if (round->shares[s] != 0)
             add_scaled(round->units, work->slopes[place] * round->shares[s],
-                       work->output.now[round->asked[s]], state);
+                       work->tables[OUTPUT].now[round->asked[s]], state);
 }
 
 static void run_backward(const Round *round, const int64_t *windows, int64_t count, Work *work) {

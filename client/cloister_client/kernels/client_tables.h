@@ -29,14 +29,16 @@ static double squared_norm(const float *values, int64_t count) {
     return square;
 }
 
+/* 1 if there is no memory. */
 static int make_table(Table *table, int64_t rows, int64_t width, const float *common, float *sum) {
+    size_t floats = rows * width + 1;
     *table = (Table){.width = width, .common = common, .sum = sum};
-    table->now = malloc(rows * sizeof(float *));
-    table->slots = malloc(rows * sizeof(int32_t));
-    table->touched = malloc(rows * sizeof(int32_t));
+    table->now = malloc((rows + 1) * sizeof(float *));
+    table->slots = malloc((rows + 1) * sizeof(int32_t));
+    table->touched = malloc((rows + 1) * sizeof(int32_t));
     /* The system gives memory for as many rows of these as are touched. */
-    table->updates = malloc(rows * width * sizeof(float));
-    table->own = malloc(rows * width * sizeof(float));
+    table->updates = malloc(floats * sizeof(float));
+    table->own = malloc(floats * sizeof(float));
     if (!table->now || !table->slots || !table->touched || !table->updates || !table->own) return 1;
     for (int64_t row = 0; row < rows; row++) table->now[row] = common + row * width;
     memset(table->slots, -1, rows * sizeof(int32_t));

@@ -9,13 +9,23 @@
 
 /* Where updates are summed: like the weights, of which `turned` is the recurrent matrix. */
 typedef struct {
-    float *input, *turned, *output;
+    float *tables[TABLES], *turned;
 } Sums;
 
 /* Whether updates are gradients and nothing is done to them but to add them up. */
 static int is_linear(const Round *round) { return round->steps == 1 && round->clip == 0; }
 
 /* A client. ------------------------------------------------------------------------------------- */
+
+/* Adds what an answer of this slope says of its item's bias and of the weights of practice. */
+static void add_wide(const Round *round, int64_t answer, float slope, Work *work) {
+    int64_t features = round->widths[PRACTICE];
+    if (round->rows[ITEM_BIAS])
+        *update_of(&work->tables[ITEM_BIAS], round->items[answer]) += slope;
+    if (features)
+        add_scaled(features, slope, round->practice + answer * features,
+                   update_of(&work->tables[PRACTICE], 0));
+}
 
 /* Adds the gradient that windows [first, last) left on the tape to the client's update, of which
  * the recurrent matrix's part is `update` (U, 4U). */
@@ -29,16 +39,17 @@ static void add_gradient(const Round *round, int64_t first, int64_t last, Work *
         if (length > 2)
             add_lines(units, length - 2, width, states + units, 1, units, deltas + width, update);
         for (int64_t step = 0; step < length; step++) {
-            int64_t at = (round->starts[window] + step) * round->skills;
+            int64_t answer = round->starts[window] + step, at = answer * round->skills;
+            add_wide(round, answer, work->slopes[place + step], work);
             for (int64_t s = at; s < at + round->skills; s++) {
                 float share = round->shares[s], slope = work->slopes[place + step] * share;
                 if (share == 0) continue;
-                float *output = update_of(&work->output, round->asked[s]);
+                float *output = update_of(&work->tables[OUTPUT], round->asked[s]);
                 add_scaled(units, slope, states + step * units, output);
                 output[units] += slope;
                 if (step < length - 1)
                     add_scaled(width, share, deltas + step * width,
-                               update_of(&work->input, round->read[s]));
+                               update_of(&work->tables[INPUT], round->read[s]));
             }
         }
     }
@@ -53,8 +64,7 @@ static void move(const Round *round, Work *work) {
         for (int64_t j = 0; j < width; j++)
             for (int64_t lane = 0; lane < LANES; lane++)
                 work->own_matrix[j * units + k + lane] = work->own_turned[(k + lane) * width + j];
-    move_table(&work->input, round->rate);
-    move_table(&work->output, round->rate);
+    for (int table = 0; table < TABLES; table++) move_table(&work->tables[table], round->rate);
     work->turned = work->own_turned;
     work->matrix = work->own_matrix;
 }
@@ -63,8 +73,8 @@ static void move(const Round *round, Work *work) {
 static float clip_factor(const Round *round, const Work *work) {
     if (round->clip == 0) return 1;
     double square = squared_norm(work->update, 4 * round->units * round->units);
-    square += squared_norm(work->input.updates, work->input.count * work->input.width);
-    square += squared_norm(work->output.updates, work->output.count * work->output.width);
+    for (const Table *table = work->tables; table < work->tables + TABLES; table++)
+        square += squared_norm(table->updates, table->count * table->width);
     if (!isfinite((float)square)) return 0;
     float factor = round->clip / (sqrtf((float)square) + round->tiny);
     return factor < 1 ? factor : 1;
@@ -88,11 +98,10 @@ static void finish_client(const Round *round, int64_t client, Work *work, const 
     float factor = round->factors[client] * clip_factor(round, work);
     if (factor != 0) {
         add_scaled(size, factor, work->update, sums->turned);
-        add_table(&work->input, factor, sums->input);
-        add_table(&work->output, factor, sums->output);
+        for (int table = 0; table < TABLES; table++)
+            add_table(&work->tables[table], factor, sums->tables[table]);
     }
-    forget_table(&work->input);
-    forget_table(&work->output);
+    for (int table = 0; table < TABLES; table++) forget_table(&work->tables[table]);
     work->turned = round->turned;
     work->matrix = round->matrix;
 }
@@ -132,10 +141,10 @@ static int make_work(const Round *round, const Sums *sums, Work *work) {
     work->gate = calloc(BLOCK * width, sizeof(float));
     work->state = calloc(BLOCK * units, sizeof(float));
     work->carried = calloc(BLOCK * units, sizeof(float));
-    int failed = make_table(&work->input, round->inputs, width, round->input,
-                            is_linear(round) ? sums->input : NULL);
-    failed |= make_table(&work->output, round->outputs, units + 1, round->output,
-                         is_linear(round) ? sums->output : NULL);
+    int failed = 0;
+    for (int table = 0; table < TABLES; table++)
+        failed |= make_table(&work->tables[table], round->rows[table], round->widths[table],
+                             round->tables[table], is_linear(round) ? sums->tables[table] : NULL);
     return failed || !work->update || !work->own_turned || !work->own_matrix || !work->gate ||
            !work->state || !work->carried;
 }
@@ -147,8 +156,7 @@ static void free_work(Work *work) {
     free(work->gate);
     free(work->state);
     free(work->carried);
-    free_table(&work->input);
-    free_table(&work->output);
+    for (int table = 0; table < TABLES; table++) free_table(&work->tables[table]);
     free_tape(work);
 }
 

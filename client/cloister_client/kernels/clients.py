@@ -1,6 +1,7 @@
 """The compiled training of a round's clients, shared out to threads by spans of clients."""
 
 import ctypes
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,37 +16,27 @@ Ints = NDArray[np.int64]
 Positions = NDArray[np.int32]
 
 
+_TABLES = ("input", "output", "item_bias", "practice")
 _ARRAYS = {
-    **dict.fromkeys(("input", "turned", "recurrent", "output"), np.float32),
+    **dict.fromkeys(("turned", "recurrent"), np.float32),
     **dict.fromkeys(("clients", "starts", "lengths", "places"), np.int64),
-    **dict.fromkeys(("weights", "shares", "correct", "factors"), np.float32),
-    **dict.fromkeys(("read", "asked"), np.int32),
+    **dict.fromkeys(("weights", "shares", "correct", "practice", "factors"), np.float32),
+    **dict.fromkeys(("read", "asked", "items"), np.int32),
 }
-_SUMS = ("input", "turned", "output")
 
 
 class _Round(ctypes.Structure):
     _fields_ = [
-        *[(name, ctypes.c_int64) for name in ("units", "skills", "inputs", "outputs", "steps")],
+        *[(name, ctypes.c_int64) for name in ("units", "skills", "steps")],
+        *[(name, ctypes.c_int64 * len(_TABLES)) for name in ("rows", "widths")],
         *[(name, ctypes.c_float) for name in ("rate", "clip", "tiny")],
+        ("tables", ctypes.c_void_p * len(_TABLES)),
         *[(name, ctypes.c_void_p) for name in _ARRAYS],
     ]
 
 
 class _Sums(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in _SUMS]
-
-
-@dataclass(frozen=True)
-class TracerWeights:
-    """A knowledge tracer's weights, or a sum of gradients of them.
-
-    ``input`` (I, 4H), ``recurrent`` (4H, H), ``output`` (O, H + 1), the bias last.
-    """
-
-    input: Floats
-    recurrent: Floats
-    output: Floats
+    _fields_ = [("tables", ctypes.c_void_p * len(_TABLES)), ("turned", ctypes.c_void_p)]
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,7 @@ class ClientWindows:
     where a window lies in the answers, ``weights`` (W,) what the losses of its answers are
     multiplied with. An answer with ``shares`` (N, S), zero where padded, reads rows ``read`` (N, S)
     of the input table and asks for rows ``asked`` (N, S) of the output table; ``correct`` (N,).
+    ``items`` (N,) and ``practice`` (N, F) are for a tracer's item bias and weights of practice.
     ``factors`` (C,) is what a client's update weighs.
     """
 
@@ -67,6 +59,8 @@ class ClientWindows:
     asked: Positions
     shares: Floats
     correct: Floats
+    items: Positions
+    practice: Floats
     factors: Floats
 
     def weighted(self) -> "ClientWindows":
@@ -93,53 +87,68 @@ class Descent:
 
 
 def train_clients(
-    weights: TracerWeights, windows: ClientWindows, descent: Descent, *, threads: int
-) -> TracerWeights:
+    weights: Mapping[str, Floats], windows: ClientWindows, descent: Descent, *, threads: int
+) -> dict[str, Floats]:
     """The weighted sum of the clients' updates; an update is the sum of a client's gradients.
 
-    Clients are divided among ``threads`` by their work; the sum does not depend on which of them is
-    faster. Raises ``IndexError`` for a row outside a table: the kernel would read what lies there.
+    ``weights`` are named and shaped as those of :class:`DktSpec`. Clients are divided among
+    ``threads`` by their work; the sum does not depend on which of them is faster. Raises
+    ``IndexError`` for a row outside a table: the kernel would read what lies there.
     """
-    _check_rows(windows.read, len(weights.input))
-    _check_rows(windows.asked, len(weights.output))
+    _check_rows(weights, windows)
     if descent.is_linear:
         windows = windows.weighted()
-    hidden = weights.recurrent.shape[1]
+    hidden = weights["recurrent"].shape[1]
     common = _filled_up(weights, -hidden % int(loaded().cloister_lanes()))
     places = np.concatenate([[0], np.cumsum(windows.lengths)])
-    arrays = _arrays(common, windows, places)
+    arrays = _arrays(common["recurrent"], windows, places)
+    tables = [common.get(name, np.zeros((0, 0), np.float32)) for name in _TABLES]
     given = _Round(
-        units=common.recurrent.shape[1],
+        units=common["recurrent"].shape[1],
         skills=windows.read.shape[1],
-        inputs=len(common.input),
-        outputs=len(common.output),
+        rows=_counts(len(table) for table in tables),
+        widths=_counts(table.shape[1] for table in tables),
+        tables=_addresses(tables),
         **vars(descent),
         **{name: array.ctypes.data for name, array in arrays.items()},
     )
     spans = _spans(places[windows.clients], threads)
-    sums = [{name: np.zeros_like(arrays[name]) for name in _SUMS} for _ in spans]
+    sums = [[np.zeros_like(one) for one in (*tables, arrays["turned"])] for _ in spans]
 
     def part(number: int) -> None:
-        own = _Sums(**{name: array.ctypes.data for name, array in sums[number].items()})
+        *of_tables, turned = sums[number]
+        own = _Sums(_addresses(of_tables), turned.ctypes.data)
         kernel = loaded().cloister_train_clients
         check(kernel(ctypes.byref(given), *spans[number], ctypes.byref(own)))
 
     share_out(part, range(len(spans)), threads)
-    total = {name: sum((one[name] for one in sums[1:]), sums[0][name]) for name in _SUMS}
-    return _cut(TracerWeights(total["input"], total["turned"].T, total["output"]), hidden)
+    *of_tables, turned = (sum(one[1:], one[0]) for one in zip(*sums, strict=True))
+    total = {**dict(zip(_TABLES, of_tables, strict=True)), "recurrent": turned.T}
+    return _cut({name: total[name] for name in weights}, hidden)
 
 
-def _arrays(
-    weights: TracerWeights, windows: ClientWindows, places: Ints
-) -> dict[str, NDArray[np.generic]]:
-    """All that the kernel reads, by the names it has there."""
-    found = {**vars(weights), **vars(windows), "turned": weights.recurrent.T, "places": places}
+def _arrays(matrix: Floats, windows: ClientWindows, places: Ints) -> dict[str, NDArray[np.generic]]:
+    """All that the kernel reads but the tables, by the names it has there."""
+    found = {**vars(windows), "turned": matrix.T, "recurrent": matrix, "places": places}
     return {name: np.ascontiguousarray(found[name], dtype) for name, dtype in _ARRAYS.items()}
 
 
-def _check_rows(rows: Positions, size: int) -> None:
-    if rows.size and not 0 <= rows.min() <= rows.max() < size:
-        raise IndexError(f"the table has {size} rows, an index lies outside")
+def _counts(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * len(_TABLES))(*values)
+
+
+def _addresses(arrays: Sequence[Floats]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(arrays))(*[array.ctypes.data for array in arrays])
+
+
+def _check_rows(weights: Mapping[str, Floats], windows: ClientWindows) -> None:
+    read = {"input": windows.read, "output": windows.asked, "item_bias": windows.items}
+    for name in weights.keys() & read.keys():
+        rows, size = read[name], len(weights[name])
+        if rows.size and not 0 <= rows.min() <= rows.max() < size:
+            raise IndexError(f"the table {name!r} has {size} rows, an index lies outside")
+    if "practice" in weights and windows.practice.shape[1] != weights["practice"].shape[1]:
+        raise IndexError("practice has as many features as weights")
 
 
 def _spans(ends: Ints, threads: int) -> list[tuple[int, int]]:
@@ -149,31 +158,34 @@ def _spans(ends: Ints, threads: int) -> list[tuple[int, int]]:
     return list(pairwise([0, *inner, len(ends) - 1]))
 
 
-def _filled_up(weights: TracerWeights, missing: int) -> TracerWeights:
-    """The same with ``missing`` more units, whose weights are zero."""
-    if not missing:
-        return weights
-    units = weights.recurrent.shape[1]
-    table = weights.input.reshape(-1, 4, units)
-    matrix = weights.recurrent.reshape(4, units, units)
-    output = np.zeros((len(weights.output), units + missing + 1), np.float32)
-    output[:, :units], output[:, -1] = weights.output[:, :-1], weights.output[:, -1]
-    return TracerWeights(
-        np.pad(table, ((0, 0), (0, 0), (0, missing))).reshape(len(table), -1),
-        np.pad(matrix, ((0, 0), (0, missing), (0, missing))).reshape(-1, units + missing),
-        output,
-    )
+def _filled_up(weights: Mapping[str, Floats], missing: int) -> dict[str, Floats]:
+    """The same with ``missing`` more units, whose weights are zero; each in one piece."""
+    units = weights["recurrent"].shape[1]
+    filled = dict(weights)
+    if missing:
+        table = weights["input"].reshape(-1, 4, units)
+        matrix = weights["recurrent"].reshape(4, units, units)
+        output = weights["output"]
+        none = np.zeros((len(output), missing), np.float32)
+        filled["input"] = np.pad(table, ((0, 0), (0, 0), (0, missing))).reshape(len(table), -1)
+        filled["recurrent"] = np.pad(matrix, ((0, 0), (0, missing), (0, missing))).reshape(
+            -1, units + missing
+        )
+        filled["output"] = np.concatenate([output[:, :-1], none, output[:, -1:]], axis=1)
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in filled.items()}
 
 
-def _cut(weights: TracerWeights, units: int) -> TracerWeights:
+def _cut(weights: dict[str, Floats], units: int) -> dict[str, Floats]:
     """The same with the first ``units`` units only."""
-    known = weights.recurrent.shape[1]
+    known = weights["recurrent"].shape[1]
     if known == units:
         return weights
-    table = weights.input.reshape(-1, 4, known)[:, :, :units]
-    matrix = weights.recurrent.reshape(4, known, known)[:, :units, :units]
-    return TracerWeights(
-        table.reshape(len(table), -1),
-        matrix.reshape(-1, units),
-        np.concatenate([weights.output[:, :units], weights.output[:, -1:]], axis=1),
-    )
+    table = weights["input"].reshape(-1, 4, known)[:, :, :units]
+    matrix = weights["recurrent"].reshape(4, known, known)[:, :units, :units]
+    output = weights["output"]
+    return {
+        **weights,
+        "input": table.reshape(len(table), -1),
+        "recurrent": matrix.reshape(-1, units),
+        "output": np.concatenate([output[:, :units], output[:, -1:]], axis=1),
+    }

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from cloister_client.histories import History, lengths_of
 from cloister_client.kernels import loader
-from cloister_client.kernels.clients import ClientWindows, Descent, TracerWeights, train_clients
+from cloister_client.kernels.clients import ClientWindows, Descent, train_clients
 from cloister_client.models.base import check_within
 from cloister_client.models.windows import Windows, windows_of
+from cloister_client.practice_record import answered
 from cloister_client.training.coefficients import TINY
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.dkt import DktSpec
@@ -25,13 +26,14 @@ from cloister_simulations.fleet.clients import Client
 from cloister_simulations.fleet.sampling import Learners, NoiseOf, joined, sampled
 
 
-def can_compile(model: ModelPlan) -> bool:
-    """Whether the kernel knows the model, and a client's steps all use the same windows."""
+def compiled_trainer(model: ModelPlan) -> "CompiledTrainer | None":
+    """The kernel's trainer where it knows the model and a client's steps use the same windows."""
     local, spec = model.local, model.spec
-    plain = isinstance(spec, DktSpec) and not spec.items and not spec.practice
     same = model.mechanism.sampling_rate == 1 and local.max_windows is None
-    known = plain and local.optimizer == "sgd" and (same or local.steps == 1)
-    return known and loader.available(torch.float32)
+    plain = local.optimizer == "sgd" and (same or local.steps == 1)
+    if isinstance(spec, DktSpec) and plain and loader.available(torch.float32):
+        return CompiledTrainer(model, spec)
+    return None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class CompiledTrainer:
     """Plain descent of knowledge tracers on all cores, clipped where the plan has noise."""
 
     model: ModelPlan
+    spec: DktSpec
     at_once: int = 1000
 
     def train(
@@ -55,18 +58,17 @@ class CompiledTrainer:
             # One plain step is linear: a learner may stand alone, whoever's it is.
             owners, sizes = np.arange(len(histories)), np.ones(len(histories))
         clip = mechanism.clip_norm if mechanism.is_private else 0.0
-        found = train_clients(
-            TracerWeights(**weights),
+        return train_clients(
+            weights,
             _ClientsOf(windows, owners).laid_out(
                 histories,
-                skills=len(weights["output"]),
+                self.spec,
                 divisors=mechanism.sampling_rate * sizes,
                 factors=np.ones_like(sizes) if mechanism.is_private else sizes,
             ),
             Descent(steps=local.steps, rate=local.learning_rate, clip=clip, tiny=TINY),
             threads=len(os.sched_getaffinity(0)),
         )
-        return {name: getattr(found, name) for name in weights}
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class _ClientsOf:
     def laid_out(
         self,
         histories: Sequence[History],
-        skills: int,
+        spec: DktSpec,
         divisors: NDArray[np.float64],
         factors: NDArray[np.float64],
     ) -> ClientWindows:
@@ -89,7 +91,9 @@ class _ClientsOf:
         window stands first, so that those that are run side by side are alike.
         """
         whole = History.concatenate(histories)
-        check_within("skill", whole.skills, skills)
+        check_within("skill", whole.skills, spec.skills)
+        if spec.items:
+            check_within("item", whole.items, spec.items)
         owner = self.owners[self.windows.learners]
         clients, first, which, counts = np.unique(
             owner, return_index=True, return_inverse=True, return_counts=True
@@ -102,12 +106,22 @@ class _ClientsOf:
             starts=self.windows.starts[order],
             lengths=self.windows.lengths[order],
             weights=_single((self.windows.weights / divisors[owner])[order]),
-            read=asked + skills * whole.correct.astype(np.int32)[:, np.newaxis],
+            read=asked + spec.skills * whole.correct.astype(np.int32)[:, np.newaxis],
             asked=asked,
             shares=_single(known / np.maximum(known.sum(axis=1, keepdims=True), 1)),
             correct=whole.correct,
+            items=whole.items,
+            practice=_practice(spec, whole, lengths_of(histories)),
             factors=_single(factors[clients[falling]]),
         )
+
+
+def _practice(spec: DktSpec, whole: History, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(answers, features), counted from each history's first answer on; none if not used."""
+    if not spec.practice:
+        return np.zeros((len(whole), 0), np.float32)
+    learners = np.repeat(np.arange(len(lengths)), lengths)
+    return answered(whole, learners) * np.float32(spec.practice_scale)
 
 
 def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:

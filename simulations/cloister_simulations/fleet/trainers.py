@@ -23,7 +23,7 @@ from cloister_shared.model_specs import Weights
 from cloister_shared.plan import LocalTraining, ModelPlan
 from cloister_shared.privacy.noise import NoiseSource
 from cloister_simulations.fleet.clients import Client
-from cloister_simulations.fleet.compiled import CompiledTrainer, can_compile
+from cloister_simulations.fleet.compiled import compiled_trainer
 from cloister_simulations.fleet.sampling import Learners, NoiseOf, joined, sampled
 from cloister_simulations.fleet.stacked import STACKED, StackedModule
 
@@ -52,8 +52,9 @@ def client_trainer(model: ModelPlan, *, devices: bool = False) -> Trainer[Learne
 
     Raises ``ConfigError`` if clients of the model's kind would need stacked weights and have none.
     """
-    if can_compile(model):
-        return CompiledTrainer(model)
+    compiled = compiled_trainer(model)
+    if compiled is not None:
+        return compiled
     plain = model.local.steps == 1 and model.local.optimizer == "sgd"
     if plain and not model.mechanism.is_private:
         return OneStepTrainer(model)

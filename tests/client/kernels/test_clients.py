@@ -9,25 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from cloister_client.kernels.clients import ClientWindows, Descent, TracerWeights, train_clients
+from cloister_client.kernels.clients import ClientWindows, Descent, train_clients
 from cloister_client.kernels.loader import kernels
+from cloister_shared.model_specs import Weights
+from cloister_shared.model_specs.dkt import PRACTICE_FEATURES, DktSpec
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="no compiler on this machine")
 
-SKILLS = 6
-NAMES = ("input", "recurrent", "output")
+SKILLS, ITEMS = 6, 9
 
 
-def make_weights(hidden: int, seed: int) -> TracerWeights:
+def make_weights(hidden: int, seed: int, *, wide: bool = False) -> Weights:
     random = np.random.default_rng(seed)
-    shapes = (2 * SKILLS, 4 * hidden), (4 * hidden, hidden), (SKILLS, hidden + 1)
-    scales = (1, hidden**-0.5, 1)
-    return TracerWeights(
-        *[
-            (scale * random.standard_normal(shape)).astype(np.float32)
-            for scale, shape in zip(scales, shapes, strict=True)
-        ]
-    )
+    spec = DktSpec(skills=SKILLS, hidden=hidden, items=ITEMS if wide else 0, practice=wide)
+    weights = {
+        name: random.standard_normal(shape).astype(np.float32)
+        for name, shape in spec.shapes().items()
+    }
+    return {**weights, "recurrent": weights["recurrent"] / np.float32(hidden**0.5)}
 
 
 def make_windows(lengths: list[list[int]], skills: int, seed: int) -> ClientWindows:
@@ -49,6 +48,8 @@ def make_windows(lengths: list[list[int]], skills: int, seed: int) -> ClientWind
         asked=asked,
         shares=shares,
         correct=correct,
+        items=random.integers(0, ITEMS, answers).astype(np.int32),
+        practice=random.standard_normal((answers, PRACTICE_FEATURES)).astype(np.float32),
         factors=random.uniform(0.5, 2, len(lengths)).astype(np.float32),
     )
 
@@ -62,8 +63,10 @@ def problems(draw):
         | st.lists(st.lists(st.integers(1, 3), min_size=9, max_size=11), max_size=2)
     )
     seed = draw(st.integers(0, 1000))
-    weights = make_weights(draw(st.integers(1, 40)), seed)
+    weights = make_weights(draw(st.integers(1, 40)), seed, wide=draw(st.booleans()))
     windows = make_windows(lengths, draw(st.integers(1, 3)), seed)
+    if "practice" not in weights:
+        windows = replace(windows, practice=windows.practice[:, :0])
     clip = draw(st.just(0.0) | st.floats(0.01, 3))
     descent = Descent(steps=draw(st.integers(1, 3)), rate=0.3, clip=clip, tiny=1e-6)
     return weights, windows, descent
@@ -78,6 +81,10 @@ def loss_of(weights: dict[str, torch.Tensor], windows: ClientWindows, window: in
         shares = torch.tensor(windows.shares[answer], dtype=torch.float64)
         asked = shares @ weights["output"][windows.asked[answer].tolist()]
         logit = asked[:-1] @ state + asked[-1]
+        if "practice" in weights:
+            counted = torch.tensor(windows.practice[answer], dtype=torch.float64)
+            logit = logit + weights["item_bias"][windows.items[answer], 0]
+            logit = logit + weights["practice"][0] @ counted
         correct = torch.tensor(windows.correct[answer], dtype=torch.float64)
         loss = loss + functional.binary_cross_entropy_with_logits(logit, correct)
         gates = shares @ weights["input"][windows.read[answer].tolist()]
@@ -88,17 +95,17 @@ def loss_of(weights: dict[str, torch.Tensor], windows: ClientWindows, window: in
 
 
 def update_of(
-    start: TracerWeights, windows: ClientWindows, client: int, descent: Descent
+    start: Weights, windows: ClientWindows, client: int, descent: Descent
 ) -> list[torch.Tensor]:
     """The sum of the client's gradients."""
-    common = [torch.tensor(getattr(start, name), dtype=torch.float64) for name in NAMES]
+    common = [torch.tensor(one, dtype=torch.float64) for one in start.values()]
     update = [torch.zeros_like(one) for one in common]
     for _ in range(descent.steps):
         own = [
             (one - descent.rate * moved).requires_grad_()
             for one, moved in zip(common, update, strict=True)
         ]
-        named = dict(zip(NAMES, own, strict=True))
+        named = dict(zip(start, own, strict=True))
         for window in range(*windows.clients[client : client + 2]):
             torch.autograd.backward(loss_of(named, windows, window))
         update = [
@@ -108,16 +115,14 @@ def update_of(
     return update
 
 
-def one_by_one(
-    start: TracerWeights, windows: ClientWindows, descent: Descent
-) -> dict[str, np.ndarray]:
+def one_by_one(start: Weights, windows: ClientWindows, descent: Descent) -> dict[str, np.ndarray]:
     """The weighted sum of clipped updates."""
-    total = {name: np.zeros(getattr(start, name).shape) for name in NAMES}
+    total = {name: np.zeros(one.shape) for name, one in start.items()}
     for client, factor in enumerate(windows.factors):
         update = update_of(start, windows, client, descent)
         norm = sum(float(part.square().sum()) for part in update) ** 0.5
         cut = min(1.0, descent.clip / (norm + descent.tiny)) if descent.clip else 1.0
-        for name, part in zip(NAMES, update, strict=True):
+        for name, part in zip(start, update, strict=True):
             total[name] += cut * float(factor) * part.numpy()
     return total
 
@@ -127,27 +132,29 @@ def one_by_one(
 def test_the_sum_is_that_of_clients_trained_one_by_one(problem, threads):
     ours, theirs = train_clients(*problem, threads=threads), one_by_one(*problem)
     largest = max(np.abs(one).max() for one in theirs.values())
-    for name in NAMES:
-        np.testing.assert_allclose(
-            getattr(ours, name), theirs[name], rtol=1e-5, atol=1e-5 * largest
-        )
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_allclose(array, theirs[name], rtol=1e-5, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_round_is_the_same_to_the_last_bit_when_it_is_repeated(steps, clip):
-    weights, windows = make_weights(20, 1), make_windows([[5, 3], [7], [2], [9, 1]] * 9, 2, 1)
+    weights, windows = (
+        make_weights(20, 1, wide=True),
+        make_windows([[5, 3], [7], [2], [9, 1]] * 9, 2, 1),
+    )
     descent = Descent(steps=steps, rate=0.3, clip=clip, tiny=1e-6)
     first, *others = (train_clients(weights, windows, descent, threads=3) for _ in range(4))
     for other in others:
-        for name in NAMES:
-            np.testing.assert_array_equal(getattr(first, name), getattr(other, name))
+        for name, array in first.items():
+            np.testing.assert_array_equal(array, other[name])
 
 
 def test_without_clients_the_sum_is_zero():
     descent = Descent(steps=2, rate=0.3, clip=1.0, tiny=1e-6)
     total = train_clients(make_weights(5, 1), make_windows([], 1, 1), descent, threads=2)
-    assert not any(getattr(total, name).any() for name in NAMES)
+    assert not any(array.any() for array in total.values())
 
 
 def test_a_client_whose_update_has_no_finite_norm_has_no_part_in_a_clipped_sum():
@@ -157,15 +164,15 @@ def test_a_client_whose_update_has_no_finite_norm_has_no_part_in_a_clipped_sum()
     hostile = replace(windows, weights=np.array([np.inf, windows.weights[1]], np.float32))
     alone = replace(windows, weights=np.array([0, windows.weights[1]], np.float32))
     found, expected = (train_clients(weights, one, descent, threads=1) for one in (hostile, alone))
-    for name in NAMES:
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
 
 
-@pytest.mark.parametrize("table", ["read", "asked"])
+@pytest.mark.parametrize("table", ["read", "asked", "items"])
 @pytest.mark.parametrize("row", [-1, 2 * SKILLS])
 def test_a_row_outside_a_table_is_refused(table, row):
     windows = make_windows([[4]], 1, 1)
     getattr(windows, table)[1] = row
     descent = Descent(steps=1, rate=0.3, clip=1.0, tiny=1e-6)
     with pytest.raises(IndexError, match="outside"):
-        train_clients(make_weights(5, 1), windows, descent, threads=1)
+        train_clients(make_weights(5, 1, wide=True), windows, descent, threads=1)

@@ -138,11 +138,12 @@ def test_institutions_trained_together_give_the_mean_of_those_trained_one_by_one
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
 @pytest.mark.parametrize("local", [ONE_STEP, FIVE_STEPS], ids=["one", "five"])
-def test_without_compiled_kernels_a_round_is_the_same(local, noise, switched_off):
-    clients, weights = institutions(12), random_weights(DKT)
+@pytest.mark.parametrize("spec", [DKT, WIDE], ids=["deep", "wide"])
+def test_without_compiled_kernels_a_round_is_the_same(spec, local, noise, switched_off):
+    clients, weights = institutions(12), random_weights(spec)
     mechanism = Mechanism(noise_multiplier=noise, clip_norm=0.05, sampling_rate=1.0)
     size = sum(client.declared_size for client in clients)
-    plan = make_plan(DKT, local, mechanism, size)
+    plan = make_plan(spec, local, mechanism, size)
     compiled = together(plan, weights, MemoryClients(clients))
     switched_off()
     assert_alike(together(plan, weights, MemoryClients(clients)), compiled)
