@@ -1,4 +1,7 @@
-"""Work shared out to as many threads as torch may use: kernels hold no lock of the interpreter."""
+"""Work shared out to threads, as many as torch may use or the caller says.
+
+Kernels hold no lock of the interpreter.
+"""
 
 import os
 from collections.abc import Callable, Iterable
@@ -34,6 +37,13 @@ def share_out(
         wait(helping)
     for helper in helping:
         helper.result()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @cache

@@ -4,7 +4,6 @@ One client at a time, a client's own weights stay in the cache however many step
 the rows that it reads are copied; see ``kernels/clients.c``.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from cloister_client.histories import History, lengths_of
 from cloister_client.kernels import loader
 from cloister_client.kernels.clients import ClientWindows, Descent, train_clients
+from cloister_client.kernels.threads import cores
 from cloister_client.models.base import check_within
 from cloister_client.models.windows import Windows, windows_of
 from cloister_client.practice_record import answered
@@ -67,7 +67,7 @@ class CompiledTrainer:
                 factors=np.ones_like(sizes) if mechanism.is_private else sizes,
             ),
             Descent(steps=local.steps, rate=local.learning_rate, clip=clip, tiny=TINY),
-            threads=len(os.sched_getaffinity(0)),
+            threads=cores(),
         )
 
 

@@ -1,4 +1,7 @@
-"""How a few clients are trained together: one gradient where it suffices, else stacked weights.
+"""How a few clients are trained together: by a kernel, by one gradient, or on stacked weights.
+
+Tracers of plain descent go to the compiled kernel where there is one (``compiled.py``); this is for
+the others.
 
 The update of a client is its weight delta over minus the learning rate: for one plain step it is
 the client's gradient, and the updates' weighted sum is the gradient of one batch that holds all of
