@@ -44,7 +44,9 @@ class NodeHome:
         with _built_beside(path) as unfinished:
             home = cls(unfinished, config, curriculum)
             home._write_settings()
-            SqliteLedger.create(unfinished / LEDGER, config.policy.budget).close()
+            SqliteLedger.create(
+                unfinished / LEDGER, config.policy.budget, home.signing_key()
+            ).close()
             home.store().close()
         return cls(path, config, curriculum)
 
@@ -62,7 +64,6 @@ class NodeHome:
         home = cls(path, load_yaml(path / CONFIG, NodeConfig), load_curriculum(path / CURRICULUM))
         for name in (PSEUDONYM_KEY, ROLE_KEY, API_TOKEN):
             home._secret(name)
-        home.signing_key()
         home.ledger().close()
         return home
 
@@ -95,7 +96,7 @@ class NodeHome:
 
         Raises ``ConfigError`` if the policy no longer says what the ledger was made for.
         """
-        ledger = SqliteLedger.open(self.path / LEDGER)
+        ledger = SqliteLedger.open(self.path / LEDGER, self.signing_key())
         given, fixed = self.config.policy.budget, ledger.header.budget
         if given != fixed:
             ledger.close()

@@ -6,25 +6,36 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from cloister_shared.errors import DataError
+from cloister_shared.errors import DataError, LedgerError
 from cloister_shared.frozen import describe
-from cloister_shared.printing import AsJson, print_budget, print_json
+from cloister_shared.printing import AsJson, print_budget, print_json, show
 from cloister_shared.privacy.budget_report import report_budget
 from cloister_shared.privacy.ledger_format import LedgerExport
 
 
 def audit_ledger(
     file: Annotated[Path, typer.Argument(help="What `cloister node export-ledger` wrote.")],
+    key: Annotated[
+        str | None,
+        typer.Option(help="The node's public key, had from elsewhere: by it the ledger is theirs."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute hashes, prices and totals of an exported ledger, and show what was spent.
+    """Recompute hashes, prices, totals and signature of an exported ledger; show what was spent.
 
-    Ends with 4 if the file cannot be read as a ledger, with 7 if it does not hold together.
+    Ends with 4 if the file cannot be read as a ledger, with 7 if it does not hold together or is
+    not signed with the given key.
     """
-    report = report_budget(_read(file))
+    export = _read(file)
+    report = report_budget(export)
+    header = export.header
+    if key is not None and key.lower() != header.key:
+        raise LedgerError(f"{file} is signed with the key {header.key}, not with {key}")
+    about = {"ledger": header.ledger, "key": header.key, "entries": len(export.entries)}
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json({**about, **report.model_dump(mode="json")})
     else:
+        show("The ledger holds together", about, as_json)
         print_budget(report)
 
 

@@ -4,13 +4,14 @@ import hashlib
 import json
 from typing import Any
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
 
 def canonical_json(document: Any) -> bytes:
     """UTF-8 JSON with sorted keys and no white space; NaN and infinities raise ``ValueError``."""
-    text = json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode()
+    return _ENCODER.encode(document).encode()
 
 
 def digest(document: Any) -> str:

@@ -110,10 +110,15 @@ class MemoryNodes:
             curriculum=self.curriculum,
             policy=simulation_policy(self.budget, self.declared_sizes[name]),
             source=self.sources[name],
-            ledger=self._ledgers.setdefault(name, MemoryLedger(self.budget, self.enforced)),
+            ledger=self._ledger(name),
             install=partial(self._install, name),
             noise=noise_factory(self.seed, name),
         )
+
+    def _ledger(self, name: str) -> Ledger:
+        if name not in self._ledgers:
+            self._ledgers[name] = MemoryLedger(self.budget, self.enforced, simulated_key(name))
+        return self._ledgers[name]
 
     def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
         """Charge again what the lost ledgers were charged for: every node was asked every time.

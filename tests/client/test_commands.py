@@ -197,10 +197,13 @@ def test_the_budget_for_people_names_every_run(node: Path, charge: Callable[...,
         assert word in shown
 
 
-def test_an_infinite_spend_is_valid_json(node: Path, node_config: NodeConfig) -> None:
+def test_an_infinite_spend_is_valid_json(
+    node: Path, node_config: NodeConfig, curriculum: Curriculum
+) -> None:
     (node / "ledger.sqlite").unlink()
     budget = node_config.policy.budget
-    ledger = SqliteLedger.create(node / "ledger.sqlite", budget, enforced=False)
+    key = NodeHome(node, node_config, curriculum).signing_key()
+    ledger = SqliteLedger.create(node / "ledger.sqlite", budget, key, enforced=False)
     events = (ModelEvent(model="dkt", event=NonPrivate()),)
     ledger.reserve(Charge(run="r", round=1, plan="p", request="q", cohorts=("all",), events=events))
     ledger.close()

@@ -164,7 +164,7 @@ def test_the_charge_is_what_the_plan_says_for_the_round():
     node, plan = make_node(), make_plan(local=LocalTraining(steps=7))
     for number in (1, 2, 3):
         node.answer_train(request(plan, number))
-        charge = node.ledger.export().entries[-1].charge
+        charge = node.ledger.export().entries[-3].charge
         assert (charge.run, charge.round, charge.plan) == ("autumn", number, plan.digest)
         assert charge.events == plan.charge_events(number)
         assert charge.cohorts == ("all",)

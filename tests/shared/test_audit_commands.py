@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from cloister_shared.cli import build_app
 from cloister_shared.errors import CloisterError, DataError, LedgerError
 from cloister_shared.privacy import LedgerExport
+from cloister_shared.signing import SigningKey
 
-from .privacy.exports import BUDGET, attempt, charge, export_of
+from .privacy.exports import BUDGET, KEY, attempt, charge, export_of
 
 PRICE = charge(1).cost(BUDGET.order)
 
@@ -44,8 +45,23 @@ def test_an_auditor_is_told_what_was_spent_by_group_and_by_run(file: Path) -> No
     spent = {(one["role"], one["cohort"]): one["spent_micro_rdp"] for one in document["groups"]}
     assert spent == {("train", "autumn"): 2 * PRICE, ("train", "spring"): 2 * PRICE}
     assert {one["charges"] for one in document["runs"]} == {2}
-    for word in ("autumn", "spring", "Limit: ε 4 at δ 1e-06"):
+    for word in ("autumn", "spring", "Limit: ε 4 at δ 1e-06", KEY.public):
         assert word in audit(file).stdout
+
+
+def test_an_auditor_who_knows_the_nodes_key_sees_whether_the_ledger_is_theirs(file: Path) -> None:
+    assert json.loads(audit(file, "--key", KEY.public, "--json").stdout)["key"] == KEY.public
+    assert audit(file, "--key", KEY.public.upper()).exit_code == 0
+    error = error_of(audit(file, "--key", SigningKey.generate().public))
+    assert isinstance(error, LedgerError)
+    assert KEY.public in str(error)
+
+
+def test_a_ledger_whose_head_another_signed_is_a_ledger_error(tmp_path: Path) -> None:
+    path = tmp_path / "forged.json"
+    forged = export_of(attempt(charge(1)), key=SigningKey.generate())
+    path.write_text(forged.model_dump_json())
+    assert "not signed with the ledger's key" in str(error_of(audit(path)))
 
 
 def test_a_ledger_that_does_not_hold_together_is_a_ledger_error(

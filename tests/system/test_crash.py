@@ -45,7 +45,9 @@ def ledgers(directory: Path) -> dict[str, LedgerExport]:
 
 def entries(export: LedgerExport, kind: str) -> Counter[int]:
     """How many entries of a kind each round has."""
-    return Counter(one.charge.round for one in export.entries if one.kind == kind)
+    of_kind = [one for one in export.entries if one.kind == kind]
+    charged = [one if kind == "RESERVE" else export.entries[one.of] for one in of_kind]
+    return Counter(one.charge.round for one in charged)
 
 
 def replayed(directory: Path, chosen: SimulationConfig) -> Weights:

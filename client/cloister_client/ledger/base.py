@@ -2,7 +2,8 @@
 
 The order of events in a round is RESERVE (durable) → START → data is read → COMMIT with the bytes
 to send (durable) → send. A crash at any point leaves the charge standing; a round that was
-committed is answered again with identical bytes and costs nothing more.
+committed is answered again with identical bytes and costs nothing more. With every entry the head
+is signed anew.
 """
 
 import hashlib
@@ -15,35 +16,50 @@ from dataclasses import dataclass
 from cloister_shared import __version__
 from cloister_shared.errors import INFINITE, BudgetExceededError, LedgerError
 from cloister_shared.privacy.budget import Budget
+from cloister_shared.privacy.ledger_chain import Chain, Released, SpendByGroup
 from cloister_shared.privacy.ledger_format import (
-    Chain,
     Charge,
+    Commit,
     Entry,
     LedgerExport,
     LedgerHeader,
+    Reserve,
     Role,
-    SpendByGroup,
+    RoundKey,
+    SignedHead,
+    Start,
 )
+from cloister_shared.signing import SigningKey
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A charge that stands. ``payload`` is set when the round was already committed: re-send it.
+    """A charge that stands, as entry number ``entry``.
 
-    ``charge.cohorts`` are those that could pay; only their learners may be read.
+    ``payload`` is set when the round was already committed: re-send it. ``charge.cohorts`` are
+    those that could pay; only their learners may be read.
     """
 
     charge: Charge
-    attempt: int
+    entry: int
     payload: bytes | None = None
 
 
 class Ledger(ABC):
-    """One node's ledger. Implementations keep entries and outbox; the rules are here."""
+    """One node's ledger. Implementations keep entries, head and outbox; the rules are here.
 
-    def __init__(self, header: LedgerHeader) -> None:
+    Raises ``LedgerError`` unless ``key`` is the one that the ledger was made with.
+    """
+
+    def __init__(self, header: LedgerHeader, key: SigningKey) -> None:
+        if header.key != key.public:
+            raise LedgerError(
+                "the ledger was made with another signing key than this node's; restore the keys "
+                "that belong to it"
+            )
         self._header = header
-        self._chain = Chain(header.digest)
+        self._key = key
+        self._chain = Chain(header)
 
     @property
     def header(self) -> LedgerHeader:
@@ -56,15 +72,23 @@ class Ledger(ABC):
 
     @abstractmethod
     def _entries(self, start: int) -> Sequence[Entry]:
-        """Entries from sequence number ``start`` on, as they were kept."""
+        """Entries from number ``start`` on, as they were kept."""
 
     @abstractmethod
-    def _append(self, entry: Entry, payload: bytes | None) -> None:
-        """Keep one more entry and, for a COMMIT, its bytes; called within a transaction."""
+    def _head(self) -> SignedHead:
+        """The signed head, as it was kept."""
 
     @abstractmethod
-    def _payload(self, entry: Entry) -> bytes | None:
-        """The bytes of a COMMIT; ``None`` if its run has committed a later round since."""
+    def _append(self, entry: Entry, head: SignedHead) -> None:
+        """Keep one more entry and the head that it leads to; called within a transaction."""
+
+    @abstractmethod
+    def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:
+        """Keep the bytes of COMMIT number ``entry``, in place of its run's and role's earlier."""
+
+    @abstractmethod
+    def _payload(self, key: RoundKey, entry: int) -> bytes | None:
+        """The bytes of COMMIT number ``entry``; ``None`` if its run has committed another since."""
 
     def reserve(self, charge: Charge) -> Reservation:
         """Charge one round before its data is read.
@@ -75,29 +99,30 @@ class Ledger(ABC):
         """
         with self._transaction():
             chain = self._caught_up()
-            committed = chain.committed.get(charge.round_key)
-            if committed is not None:
-                return self._released(committed, charge)
+            released = chain.released.get(charge.round_key)
+            if released is not None:
+                return self._again(released, charge)
             price = charge.cost(self.header.order)
             granted = charge.model_copy(update={"cohorts": self._paying(charge, price)})
-            attempt = chain.attempts[charge.round_key]
-            self._write("RESERVE", granted, attempt, cost=price)
-            return Reservation(granted, attempt)
+            entry = Reserve(
+                previous=chain.last, charge=granted, cost=price, code_version=__version__
+            )
+            self._write(entry)
+            return Reservation(granted, chain.length)
 
-    def start(self, reservation: Reservation) -> None:
-        """Record that data is about to be read for ``reservation``."""
+    def start(self, reservation: Reservation) -> SignedHead:
+        """Record that data is about to be read; the head, which covers the charge."""
         with self._transaction():
-            self._caught_up()
-            self._write("START", reservation.charge, reservation.attempt)
+            chain = self._standing(reservation)
+            return self._write(Start(previous=chain.last, of=reservation.entry))
 
     def commit(self, reservation: Reservation, payload: bytes) -> None:
         """Put ``payload`` into the outbox, before it is sent."""
         checksum = hashlib.sha256(payload).hexdigest()
         with self._transaction():
-            self._caught_up()
-            self._write(
-                "COMMIT", reservation.charge, reservation.attempt, payload, payload_digest=checksum
-            )
+            chain = self._standing(reservation)
+            self._write(Commit(previous=chain.last, of=reservation.entry, payload_digest=checksum))
+            self._keep_payload(reservation.charge.round_key, chain.length, payload)
 
     def spent(self) -> SpendByGroup:
         """What each (role, cohort) has spent over all models and runs."""
@@ -107,7 +132,7 @@ class Ledger(ABC):
     def remaining(self, role: Role, cohort: str) -> int:
         """Micro-units of RDP at the ledger's order that a cohort has left."""
         with self._transaction():
-            return self._caught_up().remaining(self.header.limit, role, cohort)
+            return self._caught_up().remaining(role, cohort)
 
     def has_charges(self, run: str, plan: str) -> bool:
         """Whether any round of ``run`` was charged under the plan with this digest."""
@@ -117,42 +142,51 @@ class Ledger(ABC):
     def rounds_released(self, run: str) -> set[int]:
         """The rounds of ``run`` whose contribution was committed."""
         with self._transaction():
-            return {key[1] for key in self._caught_up().committed if key[0] == run}
+            return {key[1] for key in self._caught_up().released if key[0] == run}
 
     def export(self) -> LedgerExport:
         """Everything an auditor needs to recompute the spend."""
         with self._transaction():
-            head = self._caught_up().head
-            return LedgerExport(header=self.header, entries=tuple(self._entries(0)), head=head)
+            self._caught_up()
+            entries = tuple(self._entries(0))
+            return LedgerExport(header=self.header, entries=entries, head=self._head())
 
     def _caught_up(self) -> Chain:
         """The chain with the entries that this or another process has added since, verified."""
         for entry in self._entries(self._chain.length):
             self._chain.extend(entry)
+        self._chain.check_head(self._head())
         return self._chain
 
-    def _released(self, committed: Entry, charge: Charge) -> Reservation:
-        if committed.charge.request != charge.request:
+    def _standing(self, reservation: Reservation) -> Chain:
+        """The chain, in which the reservation's charge must stand as it says."""
+        chain = self._caught_up()
+        if chain.charge(reservation.entry) != reservation.charge:
+            raise LedgerError(f"entry {reservation.entry} is not what this round was charged for")
+        return chain
+
+    def _again(self, released: Released, charge: Charge) -> Reservation:
+        """What was committed before, to be sent once more."""
+        if released.charge.request != charge.request:
             raise LedgerError(
                 f"round {charge.round} of run {charge.run} was answered before, for another "
                 "request; a round is released once"
             )
-        payload = self._payload(committed)
+        payload = self._payload(charge.round_key, released.committed)
         if payload is None:
             raise LedgerError(
                 f"round {charge.round} of run {charge.run} was answered and the run went on; "
                 "its bytes are no longer kept"
             )
-        if hashlib.sha256(payload).hexdigest() != committed.payload_digest:
-            raise LedgerError(f"the outbox does not hold what entry {committed.sequence} released")
-        return Reservation(committed.charge, committed.attempt, payload)
+        if hashlib.sha256(payload).hexdigest() != released.payload_digest:
+            raise LedgerError(f"the outbox does not hold what entry {released.committed} released")
+        return Reservation(released.charge, released.reserved, payload)
 
     def _paying(self, charge: Charge, price: int | None) -> tuple[str, ...]:
         """The cohorts of ``charge`` that can pay; all of them where nothing is enforced."""
         if not self.header.enforced:
             return charge.cohorts
-        limit = self.header.limit
-        left = {name: self._chain.remaining(limit, charge.role, name) for name in charge.cohorts}
+        left = {name: self._chain.remaining(charge.role, name) for name in charge.cohorts}
         paying = tuple(name for name in charge.cohorts if price is not None and price <= left[name])
         if paying:
             return paying
@@ -161,38 +195,30 @@ class Ledger(ABC):
         raise BudgetExceededError(
             f"round {charge.round} of run {charge.run} asks for "
             f"{'infinitely many' if price is None else price} micro-RDP at order "
-            f"{self.header.order:g}; {most} remain of {limit}, {requested - most} are missing",
+            f"{self.header.order:g}; {most} remain of {self.header.limit}, {requested - most} are "
+            "missing",
             requested=requested,
             remaining=most,
         )
 
-    def _write(
-        self,
-        kind: str,
-        charge: Charge,
-        attempt: int,
-        payload: bytes | None = None,
-        **fields: object,
-    ) -> None:
-        entry = Entry.chained(
-            previous=self._chain.head,
-            sequence=self._chain.length,
-            kind=kind,
-            charge=charge,
-            attempt=attempt,
-            code_version=__version__,
-            **fields,
-        )
+    def _write(self, entry: Entry) -> SignedHead:
+        """Check, keep and sign one more entry."""
         self._chain.check(entry)
-        self._append(entry, payload)
+        length = self._chain.length + 1
+        head = SignedHead.signed(self._key, self.header.ledger, length, entry.digest)
+        self._append(entry, head)
+        self._chain.trusted = head
+        return head
 
 
-def new_header(budget: Budget, enforced: bool) -> LedgerHeader:
-    """The header of a new ledger."""
-    return LedgerHeader(
+def new_ledger(budget: Budget, key: SigningKey, enforced: bool) -> tuple[LedgerHeader, SignedHead]:
+    """The header of a new ledger, and the head of one without entries."""
+    header = LedgerHeader(
         ledger=secrets.token_hex(16),
+        key=key.public,
         budget=budget,
         order=budget.order,
         limit=budget.limit,
         enforced=enforced,
     )
+    return header, SignedHead.signed(key, header.ledger, 0, header.digest)

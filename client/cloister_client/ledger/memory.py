@@ -4,16 +4,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cloister_client.ledger.base import Ledger, new_header
+from cloister_client.ledger.base import Ledger, new_ledger
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_format import Entry, Role
+from cloister_shared.privacy.ledger_format import Entry, Role, RoundKey, SignedHead
+from cloister_shared.signing import SigningKey
 
 
 class MemoryLedger(Ledger):
-    """Same rules, nothing durable."""
+    """Same rules, nothing durable; without ``key`` its heads are signed with a fresh one."""
 
-    def __init__(self, budget: Budget, enforced: bool = True) -> None:
-        super().__init__(new_header(budget, enforced))
+    def __init__(
+        self, budget: Budget, enforced: bool = True, key: SigningKey | None = None
+    ) -> None:
+        signer = key or SigningKey.generate()
+        header, self._last_head = new_ledger(budget, signer, enforced)
+        super().__init__(header, signer)
         self._kept: list[Entry] = []
         self._outbox: dict[tuple[str, Role], tuple[int, bytes]] = {}
         self._lock = threading.Lock()
@@ -26,11 +31,18 @@ class MemoryLedger(Ledger):
     def _entries(self, start: int) -> Sequence[Entry]:
         return self._kept[start:]
 
-    def _append(self, entry: Entry, payload: bytes | None) -> None:
-        self._kept.append(entry)
-        if payload is not None:
-            self._outbox[entry.charge.run, entry.charge.role] = (entry.sequence, payload)
+    def _head(self) -> SignedHead:
+        return self._last_head
 
-    def _payload(self, entry: Entry) -> bytes | None:
-        sequence, payload = self._outbox[entry.charge.run, entry.charge.role]
-        return payload if sequence == entry.sequence else None
+    def _append(self, entry: Entry, head: SignedHead) -> None:
+        self._kept.append(entry)
+        self._last_head = head
+
+    def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:
+        run, _, role = key
+        self._outbox[run, role] = (entry, payload)
+
+    def _payload(self, key: RoundKey, entry: int) -> bytes | None:
+        run, _, role = key
+        kept, payload = self._outbox[run, role]
+        return payload if kept == entry else None

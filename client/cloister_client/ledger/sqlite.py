@@ -7,19 +7,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from cloister_client.ledger.base import Ledger, Reservation, new_header
+from cloister_client.ledger.base import Ledger, Reservation, new_ledger
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_format import Chain, Entry, LedgerHeader
+from cloister_shared.privacy.ledger_format import Entry, LedgerHeader, RoundKey, SignedHead
+from cloister_shared.signing import SigningKey
 
 _PATIENCE_S = 30.0
 """How long one process waits for another's transaction."""
 
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 _SCHEMA = """
 CREATE TABLE header (document TEXT NOT NULL);
-CREATE TABLE head (digest TEXT NOT NULL);
+CREATE TABLE head (document TEXT NOT NULL);
 CREATE TABLE entries (sequence INTEGER PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE outbox (
     run TEXT, role TEXT, sequence INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (run, role)
@@ -40,14 +42,16 @@ class SqliteLedger(Ledger):
     not have gone on.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        super().__init__(_read_header(connection, path))
+    def __init__(self, connection: sqlite3.Connection, path: Path, key: SigningKey) -> None:
+        super().__init__(_read_header(connection, path), key)
         self._connection = connection
         self._path = path
         self._lock = threading.Lock()
 
     @classmethod
-    def create(cls, path: Path, budget: Budget, enforced: bool = True) -> "SqliteLedger":
+    def create(
+        cls, path: Path, budget: Budget, key: SigningKey, enforced: bool = True
+    ) -> "SqliteLedger":
         """A new, empty ledger; raises ``LedgerError`` if ``path`` exists: none is overwritten."""
         try:
             path.touch(exist_ok=False)
@@ -55,17 +59,17 @@ class SqliteLedger(Ledger):
             raise LedgerError(
                 f"cannot make a ledger at {path.name}: {error.strerror}; none is ever overwritten"
             ) from error
-        header = new_header(budget, enforced)
+        header, head = new_ledger(budget, key, enforced)
         with _usable(path):
             connection = _connect(path)
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
             connection.execute("INSERT INTO header VALUES (?)", (header.model_dump_json(),))
-            connection.execute("INSERT INTO head VALUES (?)", (header.digest,))
+            connection.execute("INSERT INTO head VALUES (?)", (head.model_dump_json(),))
             connection.execute("COMMIT")
-        return cls(connection, path)
+        return cls(connection, path, key)
 
     @classmethod
-    def open(cls, path: Path) -> "SqliteLedger":
+    def open(cls, path: Path, key: SigningKey) -> "SqliteLedger":
         """An existing ledger, its whole chain verified; raises ``LedgerError`` if it is missing.
 
         A missing ledger is never made anew: that would forget what was spent.
@@ -76,7 +80,7 @@ class SqliteLedger(Ledger):
                 "without it"
             )
         with _usable(path):
-            ledger = cls(_connect(path), path)
+            ledger = cls(_connect(path), path, key)
         ledger.spent()
         return ledger
 
@@ -106,33 +110,37 @@ class SqliteLedger(Ledger):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def _caught_up(self) -> Chain:
-        chain = super()._caught_up()
-        row = self._connection.execute("SELECT digest FROM head").fetchone()
-        chain.check_head(row[0] if row else "")
-        return chain
-
     def _entries(self, start: int) -> Sequence[Entry]:
         rows = self._connection.execute(
             "SELECT document FROM entries WHERE sequence >= ? ORDER BY sequence", (start,)
         )
         try:
-            return [Entry.model_validate_json(document) for (document,) in rows]
+            return [_ENTRY.validate_json(document) for (document,) in rows]
         except ValidationError as error:
             raise LedgerError("an entry of the ledger was altered: it cannot be read") from error
 
-    def _append(self, entry: Entry, payload: bytes | None) -> None:
-        self._connection.execute(
-            "INSERT INTO entries VALUES (?, ?)", (entry.sequence, entry.model_dump_json())
-        )
-        self._connection.execute("UPDATE head SET digest = ?", (entry.digest,))
-        if payload is not None:
-            row = (entry.charge.run, entry.charge.role, entry.sequence, payload)
-            self._connection.execute("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row)
+    def _head(self) -> SignedHead:
+        row = self._connection.execute("SELECT document FROM head").fetchone()
+        try:
+            return SignedHead.model_validate_json(row[0] if row else "")
+        except ValidationError as error:
+            raise LedgerError("the ledger's head was altered: it cannot be read") from error
 
-    def _payload(self, entry: Entry) -> bytes | None:
+    def _append(self, entry: Entry, head: SignedHead) -> None:
+        self._connection.execute(
+            "INSERT INTO entries VALUES (?, ?)", (head.length - 1, entry.model_dump_json())
+        )
+        self._connection.execute("UPDATE head SET document = ?", (head.model_dump_json(),))
+
+    def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:
+        run, _, role = key
+        row = (run, role, entry, payload)
+        self._connection.execute("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row)
+
+    def _payload(self, key: RoundKey, entry: int) -> bytes | None:
+        del key  # a COMMIT's number is enough
         row = self._connection.execute(
-            "SELECT payload FROM outbox WHERE sequence = ?", (entry.sequence,)
+            "SELECT payload FROM outbox WHERE sequence = ?", (entry,)
         ).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -140,6 +148,11 @@ class SqliteLedger(Ledger):
 def _read_header(connection: sqlite3.Connection, path: Path) -> LedgerHeader:
     try:
         (document,) = connection.execute("SELECT document FROM header").fetchone()
+        if '"format":1,' in document:
+            raise LedgerError(
+                f"the ledger {path.name} has format 1, which is no longer read; finish what runs "
+                "with the version that made it, or make a new node"
+            )
         return LedgerHeader.model_validate_json(document)
     except (TypeError, ValidationError) as error:
         raise LedgerError(f"{path.name} is not a ledger, or was altered") from error

@@ -5,7 +5,8 @@ from collections import Counter
 
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import epsilon
-from cloister_shared.privacy.ledger_format import LedgerExport, Role, Spend, verify_ledger
+from cloister_shared.privacy.ledger_chain import Spend, verify_ledger
+from cloister_shared.privacy.ledger_format import LedgerExport, Role
 
 
 class GroupSpend(Frozen):

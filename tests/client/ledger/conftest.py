@@ -9,6 +9,7 @@ import pytest
 from cloister_client.ledger import Ledger, MemoryLedger, SqliteLedger
 from cloister_shared.privacy import Budget, SampledGaussian
 from cloister_shared.privacy.ledger_format import Charge, ModelEvent
+from cloister_shared.signing import SigningKey
 
 MakeCharge = Callable[..., Charge]
 MakeLedger = Callable[..., Ledger]
@@ -60,12 +61,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
 
 
+@pytest.fixture
+def key() -> SigningKey:
+    return SigningKey.from_bytes(bytes(range(32)))
+
+
 @pytest.fixture(params=["sqlite", "memory"])
-def make_ledger(request: pytest.FixtureRequest, path: Path, budget: Budget) -> MakeLedger:
+def make_ledger(
+    request: pytest.FixtureRequest, path: Path, budget: Budget, key: SigningKey
+) -> MakeLedger:
     def make_ledger(**options: Any) -> Ledger:
         if request.param == "memory":
             return MemoryLedger(budget, **options)
-        return SqliteLedger.create(path, budget, **options)
+        return SqliteLedger.create(path, budget, key, **options)
 
     return make_ledger
 

@@ -17,7 +17,7 @@ from cloister_shared.privacy import (
     SampledGaussian,
     verify_ledger,
 )
-from cloister_shared.privacy.ledger_format import Charge, ModelEvent
+from cloister_shared.privacy.ledger_format import Charge, ModelEvent, Reserve
 
 MakeCharge = Callable[..., Charge]
 MakeLedger = Callable[..., Ledger]
@@ -172,7 +172,7 @@ def test_a_crash_keeps_the_charge_and_the_next_attempt_is_charged_anew(
     crashed_after_start = ledger.reserve(make_charge())
     ledger.start(crashed_after_start)
     third = ledger.reserve(make_charge())
-    assert [crashed_after_start.attempt, third.attempt] == [1, 2]
+    assert [crashed_after_start.entry, third.entry] == [1, 3]
     assert third.payload is None
     ledger.start(third)
     ledger.commit(third, b"delta")
@@ -221,7 +221,7 @@ def test_nothing_is_released_that_was_not_reserved(
 ) -> None:
     reservation = ledger.reserve(make_charge())
     more = make_charge(events=(*reservation.charge.events, recommender))
-    for forged in (replace(reservation, charge=more), replace(reservation, attempt=1)):
+    for forged in (replace(reservation, charge=more), replace(reservation, entry=1)):
         with pytest.raises(LedgerError):
             ledger.start(forged)
     ledger.start(reservation)
@@ -331,6 +331,21 @@ def test_an_export_verifies_says_what_the_ledger_says_and_survives_json(
     export = LedgerExport.model_validate_json(ledger.export().model_dump_json())
     assert verify_ledger(export) == ledger.spent()
     assert [entry.kind for entry in export.entries] == ["RESERVE", "START", "COMMIT", "RESERVE"]
+
+
+def test_the_head_that_a_start_leads_to_is_signed_and_covers_the_charge(
+    ledger: Ledger, make_charge: MakeCharge
+) -> None:
+    for number in (1, 2):
+        reservation = ledger.reserve(make_charge(number))
+        head = ledger.start(reservation)
+        entries = ledger.export().entries
+        assert head == ledger.export().head
+        assert (head.length, head.digest) == (len(entries), entries[-1].digest)
+        assert head.is_signed_by(ledger.header.key)
+        assert isinstance(entries[reservation.entry], Reserve)
+        assert reservation.entry < head.length
+        ledger.commit(reservation, b"delta")
 
 
 def test_an_export_holds_no_released_bytes(ledger: Ledger, make_charge: MakeCharge) -> None:

@@ -17,6 +17,7 @@ import pytest
 from cloister_client.ledger import SqliteLedger
 from cloister_shared.privacy import Budget, SampledGaussian, verify_ledger
 from cloister_shared.privacy.ledger_format import Charge, ModelEvent
+from cloister_shared.signing import SigningKey
 
 MakeCharge = Callable[..., Charge]
 
@@ -26,7 +27,9 @@ from pathlib import Path
 from cloister_client.ledger import SqliteLedger
 from cloister_shared.errors import BudgetExceededError
 from cloister_shared.privacy.ledger_format import Charge
+from cloister_shared.signing import SigningKey
 
+key = SigningKey.from_bytes(bytes.fromhex(sys.argv[3]))
 charge = Charge.model_validate_json(sys.argv[2])
 charge.cost(2.0)
 gate, opener = os.pipe()
@@ -36,7 +39,7 @@ for number in range(1, 9):
         children.append(child)
         continue
     os.close(opener)
-    ledger = SqliteLedger.open(Path(sys.argv[1]))
+    ledger = SqliteLedger.open(Path(sys.argv[1]), key)
     os.read(gate, 1)
     try:
         reservation = ledger.reserve(charge.model_copy(update={"round": number}))
@@ -57,6 +60,9 @@ from itertools import count
 from pathlib import Path
 from cloister_client.ledger import SqliteLedger
 from cloister_shared.privacy.ledger_format import Charge
+from cloister_shared.signing import SigningKey
+
+key = SigningKey.from_bytes(bytes.fromhex(sys.argv[3]))
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -65,7 +71,7 @@ charge = Charge.model_validate_json(sys.argv[2])
 charge.cost(2.0)
 
 def work(first):
-    ledger = SqliteLedger.open(Path(sys.argv[1]))
+    ledger = SqliteLedger.open(Path(sys.argv[1]), key)
     for number in count(first):
         reservation = ledger.reserve(charge.model_copy(update={"round": number}))
         say("reserved", number)
@@ -94,18 +100,18 @@ def charge(make_charge: MakeCharge, budget: Budget) -> Charge:
 
 
 def test_eight_processes_that_race_for_three_rounds_release_exactly_three(
-    path: Path, budget: Budget, charge: Charge
+    path: Path, budget: Budget, charge: Charge, key: SigningKey
 ) -> None:
-    SqliteLedger.create(path, budget).close()
+    SqliteLedger.create(path, budget, key).close()
     result = subprocess.run(
-        [sys.executable, "-c", RACERS, str(path), charge.model_dump_json()],
+        [sys.executable, "-c", RACERS, str(path), charge.model_dump_json(), key.to_bytes().hex()],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
     assert sorted(result.stdout.split()) == ["refused"] * 5 + ["released"] * 3
-    export = SqliteLedger.open(path).export()
+    export = SqliteLedger.open(path, key).export()
     verify_ledger(export)
     assert [entry.kind for entry in export.entries].count("COMMIT") == 3
 
@@ -118,10 +124,12 @@ def cheap(make_charge: MakeCharge) -> Charge:
 
 
 @pytest.fixture
-def nursery(path: Path, budget: Budget, cheap: Charge) -> Iterator[subprocess.Popen[str]]:
-    SqliteLedger.create(path, budget).close()
+def nursery(
+    path: Path, budget: Budget, cheap: Charge, key: SigningKey
+) -> Iterator[subprocess.Popen[str]]:
+    SqliteLedger.create(path, budget, key).close()
     process = subprocess.Popen(
-        [sys.executable, "-c", NURSERY, str(path), cheap.model_dump_json()],
+        [sys.executable, "-c", NURSERY, str(path), cheap.model_dump_json(), key.to_bytes().hex()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -147,21 +155,21 @@ def until_killed(nursery: subprocess.Popen[str], first: int, delay: float) -> di
 
 
 def test_a_killed_process_never_leaves_less_charged_than_it_had_reserved(
-    nursery: subprocess.Popen[str], path: Path, budget: Budget, cheap: Charge
+    nursery: subprocess.Popen[str], path: Path, budget: Budget, cheap: Charge, key: SigningKey
 ) -> None:
     price = cheap.cost(budget.order)
     reserved, first = 0, 1
     for attempt in range(10):
         said = until_killed(nursery, first, delay=0.011 * attempt)
         reserved += len(said["reserved"])
-        ledger = SqliteLedger.open(path)
+        ledger = SqliteLedger.open(path, key)
         export = ledger.export()
         spent = verify_ledger(export)["train", "2024"].micro
         # A charge may be on disk before the process could say so, never the other way round.
         assert reserved * price <= spent <= (reserved + attempt + 1) * price
         for number in said["committed"][-1:]:
             committed = [one for one in export.entries if one.kind == "COMMIT"]
-            if committed[-1].charge.round == number:
+            if export.entries[committed[-1].of].charge.round == number:
                 again = ledger.reserve(cheap.model_copy(update={"round": number}))
                 assert again.payload == b"%d" % number
         ledger.close()

@@ -12,15 +12,16 @@ import pytest
 from cloister_client.ledger import SqliteLedger
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy import Budget, verify_ledger
-from cloister_shared.privacy.ledger_format import Charge
+from cloister_shared.privacy.ledger_format import Charge, SignedHead
+from cloister_shared.signing import SigningKey
 
 MakeCharge = Callable[..., Charge]
 
 
 @pytest.fixture
-def used(path: Path, budget: Budget, make_charge: MakeCharge) -> Path:
+def used(path: Path, budget: Budget, make_charge: MakeCharge, key: SigningKey) -> Path:
     """A closed ledger of three rounds, the second of which was tried twice."""
-    ledger = SqliteLedger.create(path, budget)
+    ledger = SqliteLedger.create(path, budget, key)
     ledger.reserve(make_charge(2))
     for number in (1, 2, 3):
         reservation = ledger.reserve(make_charge(number))
@@ -30,57 +31,61 @@ def used(path: Path, budget: Budget, make_charge: MakeCharge) -> Path:
     return path
 
 
-def alter(path: Path, *statements: str) -> None:
+def alter(path: Path, *statements: str, head: SignedHead | None = None) -> None:
     """Change the file as someone with SQLite would: the triggers are no obstacle."""
     connection = sqlite3.connect(path)
     connection.execute("DROP TRIGGER entries_are_kept")
     connection.execute("DROP TRIGGER entries_stay")
     for statement in statements:
         connection.execute(statement)
+    if head is not None:
+        connection.execute("UPDATE head SET document = ?", (head.model_dump_json(),))
     connection.commit()
     connection.close()
 
 
 def test_a_ledger_says_the_same_after_it_was_closed(
-    used: Path, make_charge: MakeCharge, price: int
+    used: Path, make_charge: MakeCharge, price: int, key: SigningKey
 ) -> None:
-    ledger = SqliteLedger.open(used)
+    ledger = SqliteLedger.open(used, key)
     assert ledger.spent()["train", "2024"].micro == 4 * price
     assert ledger.reserve(make_charge(3)).payload == b"delta 3"
     verify_ledger(ledger.export())
 
 
-def test_a_missing_ledger_is_never_made_anew(path: Path) -> None:
+def test_a_missing_ledger_is_never_made_anew(path: Path, key: SigningKey) -> None:
     with pytest.raises(LedgerError, match="missing"):
-        SqliteLedger.open(path)
+        SqliteLedger.open(path, key)
     assert not path.exists()
 
 
-def test_an_existing_file_is_never_overwritten(used: Path, budget: Budget) -> None:
+def test_an_existing_file_is_never_overwritten(used: Path, budget: Budget, key: SigningKey) -> None:
     before = used.read_bytes()
     with pytest.raises(LedgerError, match="none is ever overwritten"):
-        SqliteLedger.create(used, budget)
+        SqliteLedger.create(used, budget, key)
     assert used.read_bytes() == before
 
 
-def test_a_folder_that_is_not_there_is_a_ledger_error(path: Path, budget: Budget) -> None:
+def test_a_folder_that_is_not_there_is_a_ledger_error(
+    path: Path, budget: Budget, key: SigningKey
+) -> None:
     with pytest.raises(LedgerError, match="cannot make a ledger"):
-        SqliteLedger.create(path.parent / "none" / "ledger.sqlite", budget)
+        SqliteLedger.create(path.parent / "none" / "ledger.sqlite", budget, key)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100, b"SQLite format 3\0" * 64])
-def test_a_file_that_is_no_ledger_is_refused(path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_ledger_is_refused(path: Path, content: bytes, key: SigningKey) -> None:
     path.write_bytes(content)
     with pytest.raises(LedgerError):
-        SqliteLedger.open(path)
+        SqliteLedger.open(path, key)
 
 
-def test_another_sqlite_file_is_refused(path: Path) -> None:
+def test_another_sqlite_file_is_refused(path: Path, key: SigningKey) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE learners (name TEXT)")
     connection.close()
     with pytest.raises(LedgerError):
-        SqliteLedger.open(path)
+        SqliteLedger.open(path, key)
 
 
 def test_sqlite_itself_refuses_to_delete_or_change_an_entry(used: Path) -> None:
@@ -101,7 +106,10 @@ def test_sqlite_itself_refuses_to_delete_or_change_an_entry(used: Path) -> None:
         "DELETE FROM head",
         "DELETE FROM header",
         "UPDATE entries SET document = replace(document, '\"steps\":5', '\"steps\":1')",
-        "UPDATE entries SET document = replace(document, 'COMMIT', 'START') WHERE sequence = 9",
+        "UPDATE entries SET document = replace(document, '\"of\":7', '\"of\":4')",
+        "UPDATE head SET document = replace(document, '\"length\":10', '\"length\":9')",
+        'UPDATE head SET document = replace(document, \'"signature":"\', \'"signature":"00\')',
+        "UPDATE head SET document = '{}'",
         "UPDATE entries SET document = '{}' WHERE sequence = 2",
         "UPDATE entries SET document = x'ff' WHERE sequence = 2",
         "UPDATE entries SET document = 7 WHERE sequence = 2",
@@ -111,38 +119,67 @@ def test_sqlite_itself_refuses_to_delete_or_change_an_entry(used: Path) -> None:
         "UPDATE header SET document = '{}'",
     ],
 )
-def test_what_was_deleted_or_altered_is_noticed(used: Path, statement: str) -> None:
+def test_what_was_deleted_or_altered_is_noticed(
+    used: Path, statement: str, key: SigningKey
+) -> None:
     alter(used, statement)
     with pytest.raises(LedgerError):
-        SqliteLedger.open(used)
+        SqliteLedger.open(used, key)
 
 
-def test_an_altered_header_is_noticed_before_the_first_charge(path: Path, budget: Budget) -> None:
-    SqliteLedger.create(path, budget).close()
+def test_an_altered_header_is_noticed_before_the_first_charge(
+    path: Path, budget: Budget, key: SigningKey
+) -> None:
+    SqliteLedger.create(path, budget, key).close()
     alter(path, "UPDATE header SET document = replace(document, 'true', 'false')")
     with pytest.raises(LedgerError):
-        SqliteLedger.open(path)
+        SqliteLedger.open(path, key)
 
 
 def test_a_ledger_that_is_cut_off_while_it_is_open_is_noticed(
-    used: Path, make_charge: MakeCharge
+    used: Path, make_charge: MakeCharge, key: SigningKey
 ) -> None:
-    ledger = SqliteLedger.open(used)
-    alter(
-        used,
-        "DELETE FROM entries WHERE sequence = 9",
-        "UPDATE head SET digest = (SELECT document ->> 'digest' FROM entries WHERE sequence = 8)",
-    )
+    ledger = SqliteLedger.open(used, key)
+    export = ledger.export()
+    end = export.entries[9].previous
+    earlier = SignedHead.signed(key, export.header.ledger, 9, end)
+    alter(used, "DELETE FROM entries WHERE sequence = 9", head=earlier)
     with pytest.raises(LedgerError, match="cut off"):
         ledger.reserve(make_charge(4))
 
 
+def test_whoever_can_write_the_file_but_not_sign_cannot_take_a_charge_back(
+    used: Path, key: SigningKey
+) -> None:
+    """Every hash of the shorter chain is right."""
+    ledger = SqliteLedger.open(used, key)
+    export = ledger.export()
+    ledger.close()
+    head = SignedHead.signed(
+        SigningKey.generate(), export.header.ledger, 9, export.entries[9].previous
+    )
+    alter(used, "DELETE FROM entries WHERE sequence = 9", head=head)
+    with pytest.raises(LedgerError, match="not signed with the ledger's key"):
+        SqliteLedger.open(used, key)
+
+
+def test_a_ledger_opens_with_its_own_key_only(used: Path) -> None:
+    with pytest.raises(LedgerError, match="another signing key"):
+        SqliteLedger.open(used, SigningKey.generate())
+
+
+def test_a_ledger_of_an_earlier_format_is_refused_by_name(used: Path, key: SigningKey) -> None:
+    alter(used, "UPDATE header SET document = replace(document, '\"format\":2', '\"format\":1')")
+    with pytest.raises(LedgerError, match="has format 1, which is no longer read"):
+        SqliteLedger.open(used, key)
+
+
 def test_a_flipped_byte_anywhere_is_harmless_or_a_ledger_error(
-    used: Path, make_charge: MakeCharge
+    used: Path, make_charge: MakeCharge, key: SigningKey
 ) -> None:
     """Harmless: all entries are there and say the same; released bytes are checked when sent."""
     content = used.read_bytes()
-    ledger = SqliteLedger.open(used)
+    ledger = SqliteLedger.open(used, key)
     honest = ledger.export()
     ledger.close()
     entry = content.index(b'"kind":"START"')
@@ -155,7 +192,7 @@ def test_a_flipped_byte_anywhere_is_harmless_or_a_ledger_error(
         damaged[position] ^= 1 << int(chosen.integers(8))
         used.write_bytes(damaged)
         try:
-            ledger = SqliteLedger.open(used)
+            ledger = SqliteLedger.open(used, key)
             assert ledger.export() == honest
             assert ledger.reserve(make_charge(3)).payload == b"delta 3"
             ledger.close()
@@ -164,30 +201,32 @@ def test_a_flipped_byte_anywhere_is_harmless_or_a_ledger_error(
     assert noticed > 40
 
 
-def test_altered_bytes_in_the_outbox_are_never_sent(used: Path, make_charge: MakeCharge) -> None:
+def test_altered_bytes_in_the_outbox_are_never_sent(
+    used: Path, make_charge: MakeCharge, key: SigningKey
+) -> None:
     alter(used, "UPDATE outbox SET payload = x'00'")
     with pytest.raises(LedgerError, match="outbox"):
-        SqliteLedger.open(used).reserve(make_charge(3))
+        SqliteLedger.open(used, key).reserve(make_charge(3))
 
 
 def test_what_was_released_is_charged_in_the_file_itself_even_if_its_log_is_lost(
-    path: Path, budget: Budget, make_charge: MakeCharge
+    path: Path, budget: Budget, make_charge: MakeCharge, key: SigningKey
 ) -> None:
-    ledger = SqliteLedger.create(path, budget)
+    ledger = SqliteLedger.create(path, budget, key)
     for number in range(1, 5):
         ledger.reserve(make_charge(number))
         reservation = ledger.reserve(make_charge(number))
         ledger.start(reservation)
         ledger.commit(reservation, b"delta")
         alone = shutil.copy(path, path.with_name(f"copy-{number}.sqlite"))
-        assert SqliteLedger.open(Path(alone)).export() == ledger.export()
+        assert SqliteLedger.open(Path(alone), key).export() == ledger.export()
 
 
 def test_two_processes_see_each_others_charges(
-    path: Path, budget: Budget, make_charge: MakeCharge, price: int
+    path: Path, budget: Budget, make_charge: MakeCharge, price: int, key: SigningKey
 ) -> None:
-    one = SqliteLedger.create(path, budget)
-    other = SqliteLedger.open(path)
+    one = SqliteLedger.create(path, budget, key)
+    other = SqliteLedger.open(path, key)
     one.reserve(make_charge(1))
     other.reserve(make_charge(1))
     one.reserve(make_charge(2))
@@ -196,9 +235,9 @@ def test_two_processes_see_each_others_charges(
 
 
 def test_a_full_disk_is_a_ledger_error_and_the_ledger_stays_usable(
-    path: Path, budget: Budget, make_charge: MakeCharge
+    path: Path, budget: Budget, make_charge: MakeCharge, key: SigningKey
 ) -> None:
-    ledger = SqliteLedger.create(path, budget)
+    ledger = SqliteLedger.create(path, budget, key)
     reservation = ledger.reserve(make_charge(1))
     ledger.start(reservation)
     before = ledger.export()
@@ -213,9 +252,9 @@ def test_a_full_disk_is_a_ledger_error_and_the_ledger_stays_usable(
 
 
 def test_released_bytes_of_earlier_rounds_leave_the_file(
-    path: Path, budget: Budget, make_charge: MakeCharge
+    path: Path, budget: Budget, make_charge: MakeCharge, key: SigningKey
 ) -> None:
-    ledger = SqliteLedger.create(path, budget)
+    ledger = SqliteLedger.create(path, budget, key)
     for number, size in ((1, 5000), (2, 5)):
         reservation = ledger.reserve(make_charge(number))
         ledger.start(reservation)
@@ -227,10 +266,10 @@ def test_released_bytes_of_earlier_rounds_leave_the_file(
 
 
 def test_an_interrupted_creation_leaves_nothing_that_could_be_mistaken_for_a_ledger(
-    path: Path, budget: Budget
+    path: Path, budget: Budget, key: SigningKey
 ) -> None:
     path.touch()
     with pytest.raises(LedgerError):
-        SqliteLedger.open(path)
+        SqliteLedger.open(path, key)
     with pytest.raises(LedgerError):
-        SqliteLedger.create(path, budget)
+        SqliteLedger.create(path, budget, key)

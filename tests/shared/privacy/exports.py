@@ -2,9 +2,20 @@
 
 from typing import Any
 
-from cloister_shared.privacy import Budget, LedgerExport, SampledGaussian
-from cloister_shared.privacy.ledger_format import Charge, Entry, LedgerHeader, ModelEvent
+from pydantic import TypeAdapter
 
+from cloister_shared.privacy import Budget, LedgerExport, SampledGaussian
+from cloister_shared.privacy.ledger_format import (
+    Charge,
+    Entry,
+    LedgerHeader,
+    ModelEvent,
+    SignedHead,
+)
+from cloister_shared.signing import SigningKey
+
+ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+KEY = SigningKey.from_bytes(bytes(32))
 BUDGET = Budget(epsilon=4, delta=1e-6)
 DKT = ModelEvent(model="dkt", event=SampledGaussian(noise_multiplier=3, sampling_rate=0.1, steps=2))
 RECOMMENDER = ModelEvent(
@@ -15,6 +26,7 @@ RECOMMENDER = ModelEvent(
 def header(enforced: bool = True) -> LedgerHeader:
     return LedgerHeader(
         ledger="a" * 32,
+        key=KEY.public,
         budget=BUDGET,
         order=BUDGET.order,
         limit=BUDGET.limit,
@@ -34,22 +46,30 @@ def charge(number: int, *events: ModelEvent, **changes: Any) -> Charge:
     return Charge.model_validate({**fields, **changes})
 
 
-def export_of(steps: list[dict[str, Any]], top: LedgerHeader | None = None) -> LedgerExport:
-    """A chain of the given entries; RESERVE is priced unless a cost is given."""
+def export_of(
+    steps: list[dict[str, Any]], top: LedgerHeader | None = None, key: SigningKey = KEY
+) -> LedgerExport:
+    """A chain of the given entries under a head that ``key`` signed.
+
+    RESERVE is priced unless a cost is given; START and COMMIT are of the RESERVE before them.
+    """
     top = top or header()
     entries: list[Entry] = []
-    head = top.digest
+    last, reserved = top.digest, 0
     for number, step in enumerate(steps):
-        price = {"cost": step["charge"].cost(top.order)} if step["kind"] == "RESERVE" else {}
-        fields = {"sequence": number, "attempt": 0, "code_version": "1", **price, **step}
-        entries.append(Entry.chained(head, **fields))
-        head = entries[-1].digest
+        fields = {"of": reserved, **step}
+        if step["kind"] == "RESERVE":
+            reserved = number
+            fields = {"cost": step["charge"].cost(top.order), "code_version": "1", **step}
+        entries.append(ENTRY.validate_python({"previous": last, **fields}))
+        last = entries[-1].digest
+    head = SignedHead.signed(key, top.ledger, len(entries), last)
     return LedgerExport(header=top, entries=tuple(entries), head=head)
 
 
-def attempt(one: Charge, number: int = 0) -> list[dict[str, Any]]:
+def attempt(one: Charge) -> list[dict[str, Any]]:
     return [
-        {"kind": "RESERVE", "charge": one, "attempt": number},
-        {"kind": "START", "charge": one, "attempt": number},
-        {"kind": "COMMIT", "charge": one, "attempt": number, "payload_digest": "d" * 64},
+        {"kind": "RESERVE", "charge": one},
+        {"kind": "START"},
+        {"kind": "COMMIT", "payload_digest": "d" * 64},
     ]
