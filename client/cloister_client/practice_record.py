@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloister_client.histories import History
-from cloister_shared.model_specs.dkt import PRACTICE_FEATURES
 
 SKILL, ITEM, ALL = slice(0, 5), slice(5, 10), slice(10, 12)
 """Which features are of the skill, of the item, and of all answers."""
+FEATURES = ALL.stop
 
 LATEST, RECENT = 3, 10
 STREAK, LONGEST_RUN = 3, 5
@@ -37,21 +37,23 @@ def answered(history: History, learners: Ints | None = None) -> Features:
 
     ``learners`` (n,) says whose each answer is where ``history`` holds those of several.
     """
+    return answered_by_skill(history, learners)[0]
+
+
+def answered_by_skill(history: History, learners: Ints | None = None) -> tuple[Features, Features]:
+    """The same, and (n, S, 5) the part of each of an answer's skills, 0 where padded."""
     whose = np.zeros(len(history), dtype=np.int64) if learners is None else learners
     right = history.correct > 0.5
     rows, columns = np.nonzero(history.skills >= 0)
     skills = _within(whose[rows], history.skills[rows, columns])
-    of_pairs = _of_skill_before(skills, rows, right[rows])
-    features = np.zeros((len(history), PRACTICE_FEATURES), dtype=np.float32)
-    if np.array_equal(rows, np.arange(len(history))):
-        features[:, SKILL] = of_pairs
-    else:
-        np.add.at(features[:, SKILL], rows, of_pairs)
-        counts = np.bincount(rows, minlength=len(history))
-        features[:, SKILL] /= np.maximum(counts, 1)[:, None]
+    by_skill = np.zeros((*history.skills.shape, SKILL.stop), dtype=np.float32)
+    by_skill[rows, columns] = _of_skill_before(skills, rows, right[rows])
+    counts = np.bincount(rows, minlength=len(history))
+    features = np.empty((len(history), FEATURES), dtype=np.float32)
+    features[:, SKILL] = by_skill.sum(axis=1) / np.maximum(counts, 1)[:, None]
     features[:, ITEM] = _of_item_before(_within(whose, history.items), right)
     features[:, ALL] = _of_all_before(whose, right)
-    return features
+    return features, by_skill
 
 
 def of_skills(history: History, skills: int) -> Features:
@@ -63,7 +65,7 @@ def of_skills(history: History, skills: int) -> Features:
     for skill in pairs[rows == len(history) - 1]:
         with_skill = (history.skills == skill).any(axis=1)
         length[skill], run[skill] = _trailing(with_skill), _trailing(with_skill & right)
-    features = np.zeros((skills, PRACTICE_FEATURES), dtype=np.float32)
+    features = np.zeros((skills, FEATURES), dtype=np.float32)
     features[:, SKILL] = _of_skill(
         np.bincount(pairs[right[rows]], minlength=skills),
         np.bincount(pairs, minlength=skills),

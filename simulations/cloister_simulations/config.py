@@ -97,6 +97,9 @@ class Pretraining(Frozen):
     answers: int = Field(default=100, ge=2)
     steps: int = Field(default=300, ge=1)
     learning_rate: float = Field(default=0.01, gt=0)
+    wide_only: bool = False
+    """Start the wide part of a wide-and-deep tracer only; its LSTM's read-out starts at zero. So
+    few noisy steps need not undo what the LSTM took from answers that are no school's."""
 
 
 class ModelConfig(Frozen):

@@ -6,14 +6,19 @@ guessing and slipping. Every parameter is drawn from a wide public distribution,
 school is described.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from cloister_client.histories import History, MemoryHistorySource
+from cloister_client.models.dkt import practice_of
 from cloister_client.training import train_round
 from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.mechanism import Mechanism
 from cloister_shared.privacy.noise import KeyedNoise
@@ -23,11 +28,17 @@ from cloister_simulations.config import Pretraining
 def pretrained_weights(
     spec: ModelSpec, curriculum: Curriculum, settings: Pretraining, seed: int
 ) -> Weights:
-    """The spec's initial weights after Adam on synthetic answers; public and reproducible."""
+    """The spec's initial weights after Adam on synthetic answers; public and reproducible.
+
+    Raises ``ConfigError`` for ``wide_only`` where the spec has no wide part.
+    """
     initial = spec.initial_weights(curriculum, seed)
     random = np.random.default_rng(seed)
     answer = partial(synthetic_history, curriculum, settings.answers, random)
-    source = MemoryHistorySource({str(one): answer() for one in range(settings.learners)})
+    histories = [answer() for _ in range(settings.learners)]
+    if settings.wide_only:
+        return _wide_start(spec, initial, histories)
+    source = MemoryHistorySource({str(place): one for place, one in enumerate(histories)})
     rate = min(1.0, 128 / settings.learners)
     result = train_round(
         initial,
@@ -41,6 +52,19 @@ def pretrained_weights(
         declared_size=settings.learners,
     )
     return {name: initial[name] + result.delta[name] for name in initial}
+
+
+def _wide_start(spec: ModelSpec, initial: Weights, histories: Sequence[History]) -> Weights:
+    """Weights of practice at their maximum likelihood; every skill's own weights are zero."""
+    if not isinstance(spec, DktSpec) or not spec.practice:
+        raise ConfigError("pretraining with wide_only needs a dkt model with practice: true")
+    learners = np.repeat(np.arange(len(histories)), list(map(len, histories)))
+    whole = History.concatenate(histories)
+    shared, _ = practice_of(spec, whole, learners)
+    model = LogisticRegression(C=10.0, fit_intercept=False, max_iter=1000)
+    model.fit(shared, whole.correct > 0.5)
+    zeros = {name: np.zeros_like(initial[name]) for name in ("output", "skill_practice")}
+    return {**initial, **zeros, "practice": model.coef_.astype(np.float32)}
 
 
 def synthetic_history(curriculum: Curriculum, answers: int, random: np.random.Generator) -> History:

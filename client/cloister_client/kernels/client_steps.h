@@ -14,11 +14,11 @@
 #define BLOCK 8
 
 /* A tracer's tables; without item bias or practice these have no rows. */
-enum { INPUT, OUTPUT, ITEM_BIAS, PRACTICE, TABLES };
+enum { INPUT, OUTPUT, ITEM_BIAS, PRACTICE, SKILL_PRACTICE, TABLES };
 
 typedef struct {
     int64_t units, skills, steps;           /* skills of an answer */
-    int64_t rows[TABLES], widths[TABLES];   /* 4U; U + 1, the bias last; 1; features */
+    int64_t rows[TABLES], widths[TABLES];   /* 4U; U + 1, the bias last; 1; features; 1 */
     float rate, clip, tiny;                 /* a clip of zero: none; tiny is added to norms */
     const float *tables[TABLES];
     const float *turned, *matrix;           /* the recurrent matrix (U, 4U) turned, (4U, U) as it is */
@@ -29,6 +29,7 @@ typedef struct {
     const float *shares;                    /* (answers, skills), zero where padded */
     const float *correct;                   /* (answers,) */
     const float *practice;                  /* (answers, features) */
+    const float *skill_practice;            /* (answers, skill features, skills), zero where padded */
     const float *factors;        /* (clients,) what updates are multiplied with, but for one step
                                     without a clip: that is linear, and `weights` say it all */
     const int32_t *read, *asked, *items;    /* (answers, skills) twice, (answers,): tables' rows */
@@ -162,13 +163,33 @@ static void run_forward(const Round *round, const int64_t *windows, int64_t coun
     }
 }
 
+/* How many rows of SKILL_PRACTICE a skill has, one for each of its features. */
+static int64_t skill_features(const Round *round) {
+    return round->rows[SKILL_PRACTICE] / round->rows[OUTPUT];
+}
+
+/* What the item's bias, practice and the skills' own practice add to an answer's logit. */
+static float wide_score(const Round *round, int64_t answer, const Work *work) {
+    int64_t features = round->widths[PRACTICE], own = skill_features(round), skills = round->skills;
+    float logit = round->rows[ITEM_BIAS] ? *work->tables[ITEM_BIAS].now[round->items[answer]] : 0;
+    for (int64_t f = 0; f < features; f++)
+        logit += work->tables[PRACTICE].now[0][f] * round->practice[answer * features + f];
+    for (int64_t f = 0; f < own; f++)
+        for (int64_t s = 0; s < skills; s++) {
+            float feature = round->skill_practice[(answer * own + f) * skills + s];
+            int64_t row = round->asked[answer * skills + s] + f * round->rows[OUTPUT];
+            if (feature != 0) logit += feature * *work->tables[SKILL_PRACTICE].now[row];
+        }
+    return logit;
+}
+
 /* Writes the slopes of a window's losses. */
 static void score(const Round *round, int64_t window, Work *work) {
     int64_t units = round->units, place = round->places[window] - work->base;
     for (int64_t step = 0; step < round->lengths[window]; step++) {
         int64_t answer = round->starts[window] + step, at = answer * round->skills;
         const float *state = work->states + (place + step) * units;
-        float logit = 0;
+        float logit = wide_score(round, answer, work);
         for (int64_t s = at; s < at + round->skills; s++) {
             if (round->shares[s] == 0) continue;
             const float *row = work->tables[OUTPUT].now[round->asked[s]];
@@ -181,10 +202,6 @@ static void score(const Round *round, int64_t window, Work *work) {
             sum += sums[0];
             logit += round->shares[s] * sum;
         }
-        if (round->rows[ITEM_BIAS]) logit += *work->tables[ITEM_BIAS].now[round->items[answer]];
-        for (int64_t f = 0; f < round->widths[PRACTICE]; f++)
-            logit += work->tables[PRACTICE].now[0][f] *
-                     round->practice[answer * round->widths[PRACTICE] + f];
         float known = 1 / (1 + expf(-logit));
         work->slopes[place + step] = round->weights[window] * (known - round->correct[answer]);
     }

@@ -17,7 +17,7 @@ static int is_linear(const Round *round) { return round->steps == 1 && round->cl
 
 /* A client. ------------------------------------------------------------------------------------- */
 
-/* Adds what an answer of this slope says of its item's bias and of the weights of practice. */
+/* Adds what an answer of this slope says of its item's bias and of all weights of practice. */
 static void add_wide(const Round *round, int64_t answer, float slope, Work *work) {
     int64_t features = round->widths[PRACTICE];
     if (round->rows[ITEM_BIAS])
@@ -25,6 +25,14 @@ static void add_wide(const Round *round, int64_t answer, float slope, Work *work
     if (features)
         add_scaled(features, slope, round->practice + answer * features,
                    update_of(&work->tables[PRACTICE], 0));
+    int64_t own = skill_features(round), skills = round->skills;
+    for (int64_t f = 0; f < own; f++)
+        for (int64_t s = 0; s < skills; s++) {
+            float feature = round->skill_practice[(answer * own + f) * skills + s];
+            int64_t row = round->asked[answer * skills + s] + f * round->rows[OUTPUT];
+            if (feature != 0)
+                *update_of(&work->tables[SKILL_PRACTICE], (int32_t)row) += slope * feature;
+        }
 }
 
 /* Adds the gradient that windows [first, last) left on the tape to the client's update, of which

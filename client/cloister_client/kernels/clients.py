@@ -16,11 +16,12 @@ Ints = NDArray[np.int64]
 Positions = NDArray[np.int32]
 
 
-_TABLES = ("input", "output", "item_bias", "practice")
+_TABLES = ("input", "output", "item_bias", "practice", "skill_practice")
+_SINGLE = ("weights", "shares", "correct", "practice", "skill_practice", "factors")
 _ARRAYS = {
     **dict.fromkeys(("turned", "recurrent"), np.float32),
     **dict.fromkeys(("clients", "starts", "lengths", "places"), np.int64),
-    **dict.fromkeys(("weights", "shares", "correct", "practice", "factors"), np.float32),
+    **dict.fromkeys(_SINGLE, np.float32),
     **dict.fromkeys(("read", "asked", "items"), np.int32),
 }
 
@@ -47,7 +48,8 @@ class ClientWindows:
     where a window lies in the answers, ``weights`` (W,) what the losses of its answers are
     multiplied with. An answer with ``shares`` (N, S), zero where padded, reads rows ``read`` (N, S)
     of the input table and asks for rows ``asked`` (N, S) of the output table; ``correct`` (N,).
-    ``items`` (N,) and ``practice`` (N, F) are for a tracer's item bias and weights of practice.
+    ``items`` (N,) and ``practice`` (N, F) are for a tracer's item bias and weights of practice,
+    ``skill_practice`` (N, G, S), zero where padded, for what a skill makes of its own G features.
     ``factors`` (C,) is what a client's update weighs.
     """
 
@@ -61,6 +63,7 @@ class ClientWindows:
     correct: Floats
     items: Positions
     practice: Floats
+    skill_practice: Floats
     factors: Floats
 
     def weighted(self) -> "ClientWindows":
@@ -147,7 +150,11 @@ def _check_rows(weights: Mapping[str, Floats], windows: ClientWindows) -> None:
         rows, size = read[name], len(weights[name])
         if rows.size and not 0 <= rows.min() <= rows.max() < size:
             raise IndexError(f"the table {name!r} has {size} rows, an index lies outside")
-    if "practice" in weights and windows.practice.shape[1] != weights["practice"].shape[1]:
+    features = windows.practice.shape[1], windows.skill_practice.shape[1] * len(weights["output"])
+    if "practice" in weights and features != (
+        weights["practice"].shape[1],
+        len(weights["skill_practice"]),
+    ):
         raise IndexError("practice has as many features as weights")
 
 

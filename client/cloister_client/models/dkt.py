@@ -15,9 +15,10 @@ from cloister_client.models.leaves import LookUp
 from cloister_client.models.leaves import Scores as SkillScores
 from cloister_client.models.recurrence import InputGates, StateGates, states_before
 from cloister_client.models.windows import Windows, all_of, windows_of
-from cloister_client.practice_record import answered
+from cloister_client.practice_features import shared_features, skill_features
+from cloister_client.practice_record import Features, Ints, answered_by_skill
 from cloister_shared.model_specs import Weights
-from cloister_shared.model_specs.dkt import PRACTICE_FEATURES, DktSpec
+from cloister_shared.model_specs.dkt import PRACTICE_FEATURES, SKILL_FEATURES, DktSpec
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.noise import NoiseSource
 
@@ -32,8 +33,9 @@ class DktInputs:
     ``lengths`` (R,) int64: answers without padding. ``items`` (R, T) int64 and ``skills``
     (R, T, S) int64, padded with 0; ``shares`` (R, T, S) float32: 1/(number of skills), 0 where
     padded; ``correct`` (R, T) float32; ``weights`` (R, T) float32: 1/(predictions of the learner)
-    or 1/(the plan's ``loss_divisor``), 0 where padded; ``practice`` (R, T, 12) float32, or
-    (R, T, 0) where the spec does not use it.
+    or 1/(the plan's ``loss_divisor``), 0 where padded; ``practice`` (R, T, 13) and
+    ``skill_practice`` (R, T, 3, S) float32, the skills' shares in them; or (R, T, 0) and
+    (R, T, 0, S) where the spec does not use them.
     """
 
     lengths: torch.Tensor
@@ -43,6 +45,7 @@ class DktInputs:
     correct: torch.Tensor
     weights: torch.Tensor
     practice: torch.Tensor
+    skill_practice: torch.Tensor
 
 
 class DktModule(nn.Module):
@@ -60,6 +63,7 @@ class DktModule(nn.Module):
         if spec.practice:
             self.practice = nn.Linear(PRACTICE_FEATURES, 1, bias=False)
             self.practice.weight = nn.Parameter(tensors["practice"])
+            self.skill_practice = LookUp(tensors["skill_practice"])
 
     def forward(self, inputs: DktInputs) -> torch.Tensor:
         """(R, T) logits of a right answer, each from the answers before it only."""
@@ -72,7 +76,14 @@ class DktModule(nn.Module):
             logits = logits + self.item_bias(inputs.items.unsqueeze(2), true.unsqueeze(2))[..., 0]
         if self.practice is not None:
             logits = logits + self.practice(inputs.practice)[..., 0]
+            rows = skill_practice_rows(inputs, self.skills)
+            logits = logits + self.skill_practice(rows, inputs.skill_practice.flatten(2))[..., 0]
         return logits
+
+
+def skill_practice_rows(inputs: DktInputs, skills: int) -> torch.Tensor:
+    """(R, T, 3·S) which row of ``skill_practice`` belongs to each of the inputs' skill features."""
+    return torch.cat([inputs.skills + skills * one for one in range(SKILL_FEATURES)], dim=2)
 
 
 class DktKind:
@@ -127,6 +138,28 @@ class DktKind:
         return classification_metrics(scores)
 
 
+def practice_of(spec: DktSpec, whole: History, learners: Ints) -> tuple[Features, Features]:
+    """Scaled features of n answers, whose they are said by ``learners`` (n,).
+
+    (n, 13) those of the answers, and (n, 3, S) their skills', each times the skill's share; or
+    (n, 0) and (n, 0, S) where the spec does not use them.
+    """
+    if not spec.practice:
+        shape = (len(whole), 0)
+        return np.zeros(shape, np.float32), np.zeros((*shape, whole.skills.shape[1]), np.float32)
+    counted, by_skill = answered_by_skill(whole, learners)
+    shared = shared_features(counted) * np.float32(spec.practice_scale)
+    own = skill_features(by_skill) * np.float32(spec.skill_scale) * shares_of(whole)[..., None]
+    return shared, np.moveaxis(own, 2, 1)
+
+
+def shares_of(whole: History) -> Features:
+    """(n, S) 1 / (number of its skills) at each skill of an answer, 0 where padded."""
+    known = whole.skills >= 0
+    shares: Features = (known / np.maximum(known.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    return shares
+
+
 def _inputs(spec: DktSpec, histories: Sequence[History], windows: Windows) -> DktInputs:
     """The windows' answers as rows; practice is counted from a history's first answer on."""
     whole = History.concatenate(histories)
@@ -134,18 +167,17 @@ def _inputs(spec: DktSpec, histories: Sequence[History], windows: Windows) -> Dk
     if spec.items:
         check_within("item", whole.items, spec.items)
     learners = np.repeat(np.arange(len(histories)), lengths_of(histories))
-    practice = answered(whole, learners) if spec.practice else np.zeros((len(whole), 0), np.float32)
-    known = whole.skills >= 0
-    shares = known / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    practice, skill_practice = practice_of(spec, whole, learners)
     weights = np.repeat(windows.weights, windows.lengths)
     return DktInputs(
         lengths=torch.from_numpy(windows.lengths),
         items=windows.rows(whole.items).long(),
         skills=windows.rows(whole.skills.clip(min=0)).long(),
-        shares=windows.rows(shares.astype(np.float32)),
+        shares=windows.rows(shares_of(whole)),
         correct=windows.rows(whole.correct),
         weights=windows.spread(weights.astype(np.float32)),
-        practice=windows.rows(practice * np.float32(spec.practice_scale)),
+        practice=windows.rows(practice),
+        skill_practice=windows.rows(skill_practice),
     )
 
 

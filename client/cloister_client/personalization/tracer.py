@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloister_client.histories import History
-from cloister_client.practice_record import ITEM, of_items, of_skills
+from cloister_client.practice_features import counted_weights, skill_features
+from cloister_client.practice_record import ITEM, SKILL, of_items, of_skills
 from cloister_shared.errors import DataError
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.model_specs.dkt import DktSpec
@@ -66,7 +67,12 @@ class Tracer:
         self._usual_bias = self._bias_by_skill()
         self._practice: Floats | None = None
         if spec.practice:
-            self._practice = weights["practice"][0] * np.float32(spec.practice_scale)
+            scaled = weights["practice"][0] * np.float32(spec.practice_scale)
+            self._practice, constant = counted_weights(scaled)
+            self._skill_practice = weights["skill_practice"].reshape(
+                -1, spec.skills
+            ).T * np.float32(spec.skill_scale)
+            self._bias = self._bias + constant
 
     def initial(self) -> TracerState:
         """The state of a learner without answers: zeros."""
@@ -110,7 +116,9 @@ class Tracer:
     def _skill_logits(self, state: TracerState, history: History) -> Floats:
         logits = self._readout @ state.h + self._bias
         if self._practice is not None:
-            logits += of_skills(history, self._skills) @ self._practice
+            counted = of_skills(history, self._skills)
+            logits += counted @ self._practice
+            logits += (skill_features(counted[:, SKILL]) * self._skill_practice).sum(axis=1)
         return logits
 
     def _item_practice(self, history: History) -> Floats:

@@ -14,8 +14,8 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs.base import ModelSpec, Weights
 
-PRACTICE_FEATURES = 12
-"""What earlier answers say by counting: five each for the skill and the item, two overall."""
+PRACTICE_FEATURES, SKILL_FEATURES = 13, 3
+"""What earlier answers say by counting: weighed alike for all skills, and by each skill's own."""
 
 
 class DktSpec(ModelSpec):
@@ -29,10 +29,13 @@ class DktSpec(ModelSpec):
     - ``output``    (K, H + 1): a skill's read-out row, its bias last.
     - ``item_bias`` (items, 1): added to the item's logit, if ``items`` > 0. How hard an item is
       says more than its skill does: the Rasch part of AKT (Ghosh et al. 2020, section 3.4).
-    - ``practice``  (1, 12): weights of the learner's counted practice, if ``practice`` is set: the
+    - ``practice``  (1, 13): weights of the learner's counted practice, if ``practice`` is set: the
       wide part of a wide-and-deep model (Cheng et al. 2016), which little data or much noise leaves
       standing. Their features are multiplied by the public ``practice_scale``: a smaller one leaves
       more of a clipped gradient to the other weights, and makes noise in these weights matter less.
+    - ``skill_practice`` (3K, 1), with them: row ``k + K·j`` is skill k's own weight of the j-th of
+      three features, which are multiplied by the public ``skill_scale``. One is a constant: with a
+      scale above 1 a skill's difficulty is learnt faster than by the read-out's bias alone.
     """
 
     kind: Literal["dkt"] = "dkt"
@@ -41,6 +44,7 @@ class DktSpec(ModelSpec):
     items: int = Field(default=0, ge=0)
     practice: bool = False
     practice_scale: float = Field(default=1.0, gt=0)
+    skill_scale: float = Field(default=1.0, gt=0)
 
     @classmethod
     def for_curriculum(cls, curriculum: Curriculum, options: Mapping[str, Any]) -> "DktSpec":
@@ -60,6 +64,7 @@ class DktSpec(ModelSpec):
             shapes["item_bias"] = (self.items, 1)
         if self.practice:
             shapes["practice"] = (1, PRACTICE_FEATURES)
+            shapes["skill_practice"] = (SKILL_FEATURES * self.skills, 1)
         return shapes
 
     def initial_weights(self, curriculum: Curriculum, seed: int) -> Weights:
@@ -73,7 +78,7 @@ class DktSpec(ModelSpec):
         }
         weights["input"][:, self.hidden : 2 * self.hidden] += 1
         weights["output"][:, -1] = 0
-        for name in weights.keys() & {"item_bias", "practice"}:
+        for name in weights.keys() & {"item_bias", "practice", "skill_practice"}:
             weights[name][:] = 0
         return weights
 

@@ -9,9 +9,9 @@ from scipy import sparse
 from scipy.special import expit
 
 from cloister_client.histories import History
+from cloister_client.practice_record import FEATURES as COUNTED
 from cloister_client.practice_record import answered
 from cloister_shared.curriculum import Curriculum
-from cloister_shared.model_specs.dkt import PRACTICE_FEATURES
 from cloister_simulations.baselines.private import Floats, answer_weights, clip_factors
 from cloister_simulations.baselines.recency import RECENCY_FEATURES, recency_features
 from cloister_simulations.baselines.tracing import (
@@ -20,7 +20,7 @@ from cloister_simulations.baselines.tracing import (
     learners_of_answers,
 )
 
-FEATURES = PRACTICE_FEATURES + RECENCY_FEATURES + 1
+FEATURES = COUNTED + RECENCY_FEATURES + 1
 
 
 def counted_features(histories: Sequence[History], item_counts: bool) -> NDArray[np.float32]:

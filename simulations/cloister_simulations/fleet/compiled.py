@@ -16,8 +16,8 @@ from cloister_client.kernels import loader
 from cloister_client.kernels.clients import ClientWindows, Descent, train_clients
 from cloister_client.kernels.threads import cores
 from cloister_client.models.base import check_within
+from cloister_client.models.dkt import practice_of, shares_of
 from cloister_client.models.windows import Windows, windows_of
-from cloister_client.practice_record import answered
 from cloister_client.training.coefficients import TINY
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.dkt import DktSpec
@@ -94,13 +94,15 @@ class _ClientsOf:
         check_within("skill", whole.skills, spec.skills)
         if spec.items:
             check_within("item", whole.items, spec.items)
+        learners = np.repeat(np.arange(len(histories)), lengths_of(histories))
+        practice, skill_practice = practice_of(spec, whole, learners)
         owner = self.owners[self.windows.learners]
         clients, first, which, counts = np.unique(
             owner, return_index=True, return_inverse=True, return_counts=True
         )
         falling = np.argsort(first)
         order = np.argsort(np.argsort(falling)[which], kind="stable")
-        known, asked = whole.skills >= 0, whole.skills.clip(min=0)
+        asked = whole.skills.clip(min=0)
         return ClientWindows(
             clients=np.concatenate([[0], np.cumsum(counts[falling])]),
             starts=self.windows.starts[order],
@@ -108,20 +110,13 @@ class _ClientsOf:
             weights=_single((self.windows.weights / divisors[owner])[order]),
             read=asked + spec.skills * whole.correct.astype(np.int32)[:, np.newaxis],
             asked=asked,
-            shares=_single(known / np.maximum(known.sum(axis=1, keepdims=True), 1)),
+            shares=shares_of(whole),
             correct=whole.correct,
             items=whole.items,
-            practice=_practice(spec, whole, lengths_of(histories)),
+            practice=practice,
+            skill_practice=skill_practice,
             factors=_single(factors[clients[falling]]),
         )
-
-
-def _practice(spec: DktSpec, whole: History, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(answers, features), counted from each history's first answer on; none if not used."""
-    if not spec.practice:
-        return np.zeros((len(whole), 0), np.float32)
-    learners = np.repeat(np.arange(len(lengths)), lengths)
-    return answered(whole, learners) * np.float32(spec.practice_scale)
 
 
 def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:

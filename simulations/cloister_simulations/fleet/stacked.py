@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from cloister_client.models.base import Batch
-from cloister_client.models.dkt import DktInputs
+from cloister_client.models.dkt import DktInputs, skill_practice_rows
 from cloister_client.models.recommender import RecommenderInputs
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.dkt import DktSpec
@@ -73,7 +73,10 @@ class StackedDkt(StackedModule):
         self.recurrent = _Stack(weights["recurrent"], clients)
         self.output = _Stack(weights["output"], clients)
         self.item_bias = _Stack(weights["item_bias"], clients) if spec.items else None
-        self.practice = _Stack(weights["practice"], clients) if spec.practice else None
+        self.practice: _Stack | None = None
+        if spec.practice:
+            self.practice = _Stack(weights["practice"], clients)
+            self.skill_practice = _Stack(weights["skill_practice"], clients)
 
     def losses(self, batch: Batch[DktInputs], clients: torch.Tensor) -> torch.Tensor:
         """(rows,) weighted cross-entropy in nats."""
@@ -94,6 +97,10 @@ class StackedDkt(StackedModule):
         if self.practice is not None:
             own = self.practice.weight[clients].squeeze(1)
             logits = logits + torch.einsum("rtf,rf->rt", inputs.practice, own)
+            read = self.skill_practice.rows(clients, skill_practice_rows(inputs, self.skills))[
+                ..., 0
+            ]
+            logits = logits + (read * inputs.skill_practice.flatten(2)).sum(dim=2)
         losses = functional.binary_cross_entropy_with_logits(
             logits, inputs.correct, reduction="none"
         )

@@ -12,7 +12,7 @@ from torch.nn import functional
 from cloister_client.kernels.clients import ClientWindows, Descent, train_clients
 from cloister_client.kernels.loader import kernels
 from cloister_shared.model_specs import Weights
-from cloister_shared.model_specs.dkt import PRACTICE_FEATURES, DktSpec
+from cloister_shared.model_specs.dkt import PRACTICE_FEATURES, SKILL_FEATURES, DktSpec
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="no compiler on this machine")
 
@@ -50,8 +50,15 @@ def make_windows(lengths: list[list[int]], skills: int, seed: int) -> ClientWind
         correct=correct,
         items=random.integers(0, ITEMS, answers).astype(np.int32),
         practice=random.standard_normal((answers, PRACTICE_FEATURES)).astype(np.float32),
+        skill_practice=_own_features(shares, random),
         factors=random.uniform(0.5, 2, len(lengths)).astype(np.float32),
     )
+
+
+def _own_features(shares: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(answers, features, skills), zero where padded."""
+    features = random.standard_normal((len(shares), SKILL_FEATURES, shares.shape[1]))
+    return (features * (shares > 0)[:, np.newaxis]).astype(np.float32)
 
 
 @st.composite
@@ -66,7 +73,8 @@ def problems(draw):
     weights = make_weights(draw(st.integers(1, 40)), seed, wide=draw(st.booleans()))
     windows = make_windows(lengths, draw(st.integers(1, 3)), seed)
     if "practice" not in weights:
-        windows = replace(windows, practice=windows.practice[:, :0])
+        none = windows.practice[:, :0], windows.skill_practice[:, :0]
+        windows = replace(windows, practice=none[0], skill_practice=none[1])
     clip = draw(st.just(0.0) | st.floats(0.01, 3))
     descent = Descent(steps=draw(st.integers(1, 3)), rate=0.3, clip=clip, tiny=1e-6)
     return weights, windows, descent
@@ -85,6 +93,10 @@ def loss_of(weights: dict[str, torch.Tensor], windows: ClientWindows, window: in
             counted = torch.tensor(windows.practice[answer], dtype=torch.float64)
             logit = logit + weights["item_bias"][windows.items[answer], 0]
             logit = logit + weights["practice"][0] @ counted
+            for feature, own in enumerate(windows.skill_practice[answer]):
+                rows = windows.asked[answer] + SKILLS * feature
+                of_rows = weights["skill_practice"][rows.tolist(), 0]
+                logit = logit + of_rows @ torch.tensor(own, dtype=torch.float64)
         correct = torch.tensor(windows.correct[answer], dtype=torch.float64)
         loss = loss + functional.binary_cross_entropy_with_logits(logit, correct)
         gates = shares @ weights["input"][windows.read[answer].tolist()]

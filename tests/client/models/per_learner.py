@@ -167,7 +167,7 @@ def in_double(batch: Batch) -> Batch:
         for name in ("shares", "weights")
         if hasattr(inputs, name)
     }
-    others = ("correct", "practice", "recency")
+    others = ("correct", "practice", "skill_practice", "recency")
     exact |= {name: getattr(inputs, name).double() for name in others if hasattr(inputs, name)}
     return replace(batch, inputs=replace(inputs, **exact))
 

@@ -14,8 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cloister_client.histories import History
 from cloister_client.models import dkt
-from cloister_client.models.dkt import DktKind
-from cloister_client.practice_record import answered
+from cloister_client.models.dkt import DktKind, practice_of
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining
 
@@ -30,11 +29,11 @@ lengths = st.lists(st.integers(0, 12), max_size=6)
 
 
 def reference_logits(
+    spec: DktSpec,
     weights: dict[str, torch.Tensor],
     whole: History,
     start: int = 0,
     end: int | None = None,
-    scale: float = 1.0,
 ) -> torch.Tensor:
     """(n,) logits by ``torch.nn.LSTM`` over a window of one learner's answers, nothing padded."""
     history = whole[start:end]
@@ -57,8 +56,11 @@ def reference_logits(
     if "item_bias" in weights:
         logits = logits + weights["item_bias"][torch.tensor(history.items).long(), 0]
     if "practice" in weights:
-        counted = scale * torch.tensor(answered(whole)[start:end]).double()
-        logits = logits + counted @ weights["practice"][0]
+        features = practice_of(spec, whole, np.zeros(len(whole), np.int64))
+        shared, own = (torch.tensor(part[start:end]).double() for part in features)
+        logits = logits + shared @ weights["practice"][0]
+        of_skills = weights["skill_practice"].view(-1, skills)[:, np.maximum(history.skills, 0)]
+        logits = logits + torch.einsum("fns,nfs->n", of_skills, own)
     return logits
 
 
@@ -75,7 +77,7 @@ def autograd_gradients(
         }
         losses = [
             binary_cross_entropy_with_logits(
-                reference_logits(weights, history, start, start + window, spec.practice_scale),
+                reference_logits(spec, weights, history, start, start + window),
                 torch.tensor(history.correct[start : start + window]).double(),
                 reduction="sum",
             )
@@ -114,13 +116,15 @@ def test_logits_are_those_of_an_lstm_from_torch(lengths, seed, most_skills):
         histories = [made_up_history(length, seed, most_skills) for length in [*lengths, 1]]
         for history, ours in zip(histories, logits(spec, histories), strict=True):
             if len(history):
-                np.testing.assert_allclose(ours, reference_logits(weights, history), atol=1e-5)
+                np.testing.assert_allclose(
+                    ours, reference_logits(spec, weights, history), atol=1e-5
+                )
 
 
 SPECS = {
     "deep": SPEC,
     "items": DktSpec(skills=SKILLS, hidden=2, items=ITEMS),
-    "practice": DktSpec(skills=SKILLS, hidden=1, practice=True, practice_scale=0.25),
+    "practice": DktSpec(skills=SKILLS, hidden=1, practice=True, practice_scale=0.25, skill_scale=2),
     "all": WIDE,
 }
 
@@ -209,8 +213,12 @@ def test_a_public_divisor_leaves_the_sum_over_a_learners_answers():
 
 def test_a_smaller_scale_of_practice_needs_larger_weights_for_the_same_model():
     histories, weights = [made_up_history(9, 5)], random_weights(WIDE)
-    scaled = WIDE.model_copy(update={"practice_scale": 0.25})
-    larger = {**weights, "practice": 4 * weights["practice"]}
+    scaled = WIDE.model_copy(update={"practice_scale": 0.25, "skill_scale": 0.5})
+    larger = {
+        **weights,
+        "practice": 4 * weights["practice"],
+        "skill_practice": 2 * weights["skill_practice"],
+    }
     (one,), (other,) = (
         DktKind().score(spec, values, histories)
         for spec, values in ((WIDE, weights), (scaled, larger))

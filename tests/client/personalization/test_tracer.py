@@ -47,6 +47,7 @@ def cases(draw) -> tuple[Tracer, History]:
         items=draw(st.sampled_from([0, items])),
         practice=draw(st.booleans()),
         practice_scale=draw(st.sampled_from([1.0, 0.3])),
+        skill_scale=draw(st.sampled_from([1.0, 0.5])),
     )
     catalogue = random_catalogue(spec.skills, items, random)
     weights = random_weights(spec, random, draw(st.sampled_from([0.01, 0.3, 3.0, 1e4])))
