@@ -2,7 +2,7 @@
 
 A learner's gradient is clipped as a whole and every coordinate gets the same noise. So how much the
 wide part learns under a budget depends on the scale of its features and on how they are
-correlated: on ASSISTments 2015 at ε = 1 making them uncorrelated is worth .004 of AUC (ADR 0019).
+correlated: on ASSISTments 2015 at ε = 1 making them uncorrelated is worth .004 of AUC (ADR 0020).
 The scale must be public, so it comes from synthetic answers that know of no school.
 """
 
