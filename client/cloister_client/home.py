@@ -16,6 +16,8 @@ from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
 from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.errors import ConfigError
+from cloister_shared.privacy.ledger_format import LedgerHeader
+from cloister_shared.privacy.ledger_totals import Totals
 from cloister_shared.signing import SigningKey
 from cloister_shared.yaml_config import load_yaml
 
@@ -64,7 +66,7 @@ class NodeHome:
         home = cls(path, load_yaml(path / CONFIG, NodeConfig), load_curriculum(path / CURRICULUM))
         for name in (PSEUDONYM_KEY, ROLE_KEY, API_TOKEN):
             home._secret(name)
-        home.ledger().close()
+        home.totals()
         return home
 
     def store(self) -> Store:
@@ -97,14 +99,21 @@ class NodeHome:
         Raises ``ConfigError`` if the policy no longer says what the ledger was made for.
         """
         ledger = SqliteLedger.open(self.path / LEDGER, self.signing_key())
-        given, fixed = self.config.policy.budget, ledger.header.budget
-        if given != fixed:
+        try:
+            self._require_budget(ledger.header)
+        except ConfigError:
             ledger.close()
-            raise ConfigError(
-                f"{CONFIG} says epsilon {given.epsilon:g} at delta {given.delta:g}, the ledger was "
-                f"made for {fixed.epsilon:g} at {fixed.delta:g}; a budget is fixed for ever"
-            )
+            raise
         return ledger
+
+    def totals(self) -> tuple[LedgerHeader, Totals]:
+        """The ledger's header and what is spent, at once: see :meth:`SqliteLedger.totals`.
+
+        Raises as :meth:`ledger` does, but not for an older entry that was altered.
+        """
+        header, totals = SqliteLedger.totals(self.path / LEDGER, self.signing_key())
+        self._require_budget(header)
+        return header, totals
 
     def api_token(self) -> str:
         """What clients of the node's HTTP service send as bearer token."""
@@ -119,6 +128,14 @@ class NodeHome:
                 f"{self.path / KEYS / SIGNING_KEY} is not a key of 32 bytes; restore the keys that "
                 "belong to this home"
             ) from error
+
+    def _require_budget(self, header: LedgerHeader) -> None:
+        given, fixed = self.config.policy.budget, header.budget
+        if given != fixed:
+            raise ConfigError(
+                f"{CONFIG} says epsilon {given.epsilon:g} at delta {given.delta:g}, the ledger was "
+                f"made for {fixed.epsilon:g} at {fixed.delta:g}; a budget is fixed for ever"
+            )
 
     def _write_settings(self) -> None:
         """Fresh keys, the config and the curriculum."""

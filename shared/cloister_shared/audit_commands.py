@@ -10,6 +10,7 @@ from cloister_shared.errors import DataError, LedgerError
 from cloister_shared.frozen import describe
 from cloister_shared.printing import AsJson, print_budget, print_json, show
 from cloister_shared.privacy.budget_report import report_budget
+from cloister_shared.privacy.ledger_chain import verified_totals
 from cloister_shared.privacy.ledger_format import LedgerExport
 
 
@@ -27,8 +28,8 @@ def audit_ledger(
     not signed with the given key.
     """
     export = _read(file)
-    report = report_budget(export)
     header = export.header
+    report = report_budget(header, verified_totals(export))
     if key is not None and key.lower() != header.key:
         raise LedgerError(f"{file} is signed with the key {header.key}, not with {key}")
     about = {"ledger": header.ledger, "key": header.key, "entries": len(export.entries)}

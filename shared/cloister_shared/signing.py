@@ -34,7 +34,12 @@ class SigningKey:
 
 
 def is_signed(content: bytes, signature: str, public: str) -> bool:
-    """Whether the holder of ``public`` signed ``content``; no, where anything is malformed."""
+    """Whether the holder of ``public`` signed ``content``; no, where anything is malformed.
+
+    Both are spelled in one way only, with small letters: or one document would have two forms.
+    """
+    if (public + signature) != (public + signature).lower():
+        return False
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
         key.verify(bytes.fromhex(signature), content)

@@ -81,6 +81,12 @@ def test_nobody_signs_for_another() -> None:
     assert not is_signed(b"content", other.sign(b"content"), KEY.public)
 
 
+def test_a_signature_has_one_spelling() -> None:
+    signature = KEY.sign(b"content")
+    assert not is_signed(b"content", signature.upper(), KEY.public)
+    assert not is_signed(b"content", signature, KEY.public.upper())
+
+
 @pytest.mark.parametrize("word", ["", "no hex", "ab", "ß" * 64])
 def test_what_is_malformed_is_not_signed(word: str) -> None:
     assert not is_signed(b"content", word, KEY.public)

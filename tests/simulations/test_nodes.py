@@ -12,7 +12,7 @@ from cloister_server.checkpoint import RoundRecord
 from cloister_shared.errors import ConfigError, LedgerError
 from cloister_shared.plan import Plan
 from cloister_shared.privacy import verify_ledger
-from cloister_shared.privacy.ledger_chain import SpendByGroup
+from cloister_shared.privacy.ledger_totals import SpendByGroup
 from cloister_simulations.config import SimulationConfig
 from cloister_simulations.nodes import (
     DiskNodes,

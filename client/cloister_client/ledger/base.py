@@ -9,14 +9,14 @@ is signed anew.
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from cloister_shared import __version__
 from cloister_shared.errors import INFINITE, BudgetExceededError, LedgerError
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_chain import Chain, Released, SpendByGroup
+from cloister_shared.privacy.ledger_chain import Chain, Released
 from cloister_shared.privacy.ledger_format import (
     Charge,
     Commit,
@@ -29,6 +29,7 @@ from cloister_shared.privacy.ledger_format import (
     SignedHead,
     Start,
 )
+from cloister_shared.privacy.ledger_totals import SpendByGroup
 from cloister_shared.signing import SigningKey
 
 
@@ -36,8 +37,8 @@ from cloister_shared.signing import SigningKey
 class Reservation:
     """A charge that stands, as entry number ``entry``.
 
-    ``payload`` is set when the round was already committed: re-send it. ``charge.cohorts`` are
-    those that could pay; only their learners may be read.
+    ``charge.cohorts`` are those that could pay; only their learners may be read. ``payload`` is set
+    when the round was already committed: re-send it, and read nobody.
     """
 
     charge: Charge
@@ -71,8 +72,8 @@ class Ledger(ABC):
         """Exclusive over all processes; durable when left, undone by an exception."""
 
     @abstractmethod
-    def _entries(self, start: int) -> Sequence[Entry]:
-        """Entries from number ``start`` on, as they were kept."""
+    def _entries(self, start: int) -> Iterable[tuple[Entry, str]]:
+        """Entries from number ``start`` on as they were kept, with the digests of what was kept."""
 
     @abstractmethod
     def _head(self) -> SignedHead:
@@ -127,7 +128,7 @@ class Ledger(ABC):
     def spent(self) -> SpendByGroup:
         """What each (role, cohort) has spent over all models and runs."""
         with self._transaction():
-            return self._caught_up().spend()
+            return self._caught_up().totals.spend()
 
     def remaining(self, role: Role, cohort: str) -> int:
         """Micro-units of RDP at the ledger's order that a cohort has left."""
@@ -148,13 +149,13 @@ class Ledger(ABC):
         """Everything an auditor needs to recompute the spend."""
         with self._transaction():
             self._caught_up()
-            entries = tuple(self._entries(0))
+            entries = tuple(entry for entry, _ in self._entries(0))
             return LedgerExport(header=self.header, entries=entries, head=self._head())
 
     def _caught_up(self) -> Chain:
         """The chain with the entries that this or another process has added since, verified."""
-        for entry in self._entries(self._chain.length):
-            self._chain.extend(entry)
+        for entry, digest in self._entries(self._chain.length):
+            self._chain.extend(entry, digest)
         self._chain.check_head(self._head())
         return self._chain
 
@@ -167,7 +168,7 @@ class Ledger(ABC):
 
     def _again(self, released: Released, charge: Charge) -> Reservation:
         """What was committed before, to be sent once more."""
-        if released.charge.request != charge.request:
+        if released.request != charge.request:
             raise LedgerError(
                 f"round {charge.round} of run {charge.run} was answered before, for another "
                 "request; a round is released once"
@@ -180,7 +181,7 @@ class Ledger(ABC):
             )
         if hashlib.sha256(payload).hexdigest() != released.payload_digest:
             raise LedgerError(f"the outbox does not hold what entry {released.committed} released")
-        return Reservation(released.charge, released.reserved, payload)
+        return Reservation(charge, released.reserved, payload)
 
     def _paying(self, charge: Charge, price: int | None) -> tuple[str, ...]:
         """The cohorts of ``charge`` that can pay; all of them where nothing is enforced."""
@@ -205,7 +206,8 @@ class Ledger(ABC):
         """Check, keep and sign one more entry."""
         self._chain.check(entry)
         length = self._chain.length + 1
-        head = SignedHead.signed(self._key, self.header.ledger, length, entry.digest)
+        blank = SignedHead(ledger=self.header.ledger, length=length, digest=entry.digest)
+        head = blank.signed(self._key)
         self._append(entry, head)
         self._chain.trusted = head
         return head
@@ -221,4 +223,5 @@ def new_ledger(budget: Budget, key: SigningKey, enforced: bool) -> tuple[LedgerH
         limit=budget.limit,
         enforced=enforced,
     )
-    return header, SignedHead.signed(key, header.ledger, 0, header.digest)
+    head = SignedHead(ledger=header.ledger, length=0, digest=header.digest)
+    return header, head.signed(key)

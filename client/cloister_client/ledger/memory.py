@@ -1,7 +1,7 @@
 """A ledger in memory, for simulations of many nodes and for tests."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from cloister_client.ledger.base import Ledger, new_ledger
@@ -19,7 +19,7 @@ class MemoryLedger(Ledger):
         signer = key or SigningKey.generate()
         header, self._last_head = new_ledger(budget, signer, enforced)
         super().__init__(header, signer)
-        self._kept: list[Entry] = []
+        self._kept: list[tuple[Entry, str]] = []
         self._outbox: dict[tuple[str, Role], tuple[int, bytes]] = {}
         self._lock = threading.Lock()
 
@@ -28,14 +28,14 @@ class MemoryLedger(Ledger):
         with self._lock:
             yield
 
-    def _entries(self, start: int) -> Sequence[Entry]:
+    def _entries(self, start: int) -> Iterable[tuple[Entry, str]]:
         return self._kept[start:]
 
     def _head(self) -> SignedHead:
         return self._last_head
 
     def _append(self, entry: Entry, head: SignedHead) -> None:
-        self._kept.append(entry)
+        self._kept.append((entry, head.digest))
         self._last_head = head
 
     def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:

@@ -3,8 +3,9 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,17 +13,28 @@ from pydantic import TypeAdapter, ValidationError
 from cloister_client.ledger.base import Ledger, Reservation, new_ledger
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_format import Entry, LedgerHeader, RoundKey, SignedHead
+from cloister_shared.privacy.ledger_chain import latest_totals
+from cloister_shared.privacy.ledger_format import (
+    Balance,
+    Entry,
+    LedgerHeader,
+    RoundKey,
+    SignedHead,
+)
+from cloister_shared.privacy.ledger_totals import Totals
 from cloister_shared.signing import SigningKey
 
 _PATIENCE_S = 30.0
 """How long one process waits for another's transaction."""
 
+_BALANCE_EVERY = 1000
+"""Entries between two signed balances."""
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 _SCHEMA = """
 CREATE TABLE header (document TEXT NOT NULL);
 CREATE TABLE head (document TEXT NOT NULL);
-CREATE TABLE entries (sequence INTEGER PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE balance (document TEXT NOT NULL);
+CREATE TABLE entries (sequence INTEGER PRIMARY KEY, text BLOB NOT NULL);
 CREATE TABLE outbox (
     run TEXT, role TEXT, sequence INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (run, role)
 );
@@ -74,15 +86,25 @@ class SqliteLedger(Ledger):
 
         A missing ledger is never made anew: that would forget what was spent.
         """
-        if not path.exists():
-            raise LedgerError(
-                f"the ledger {path.name} is missing; restore it from a backup, nothing is released "
-                "without it"
-            )
+        _require(path)
         with _usable(path):
             ledger = cls(_connect(path), path, key)
         ledger.spent()
         return ledger
+
+    @classmethod
+    def totals(cls, path: Path, key: SigningKey) -> tuple[LedgerHeader, Totals]:
+        """What a ledger's charges add up to, at once: from its last signed balance on.
+
+        Only the entries since are read. Raises ``LedgerError`` as :meth:`open` does, but not for
+        an older entry that was altered.
+        """
+        with _opened(path) as connection:
+            ledger = cls(connection, path, key)
+            with ledger._transaction():
+                balance = ledger._balance()
+                entries = ledger._entries(balance.length if balance else 0)
+                return ledger.header, latest_totals(ledger.header, balance, entries, ledger._head())
 
     def commit(self, reservation: Reservation, payload: bytes) -> None:
         """Put ``payload`` into the outbox and empty the log into the file, before it is sent."""
@@ -110,13 +132,14 @@ class SqliteLedger(Ledger):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def _entries(self, start: int) -> Sequence[Entry]:
+    def _entries(self, start: int) -> Iterator[tuple[Entry, str]]:
         rows = self._connection.execute(
-            "SELECT document FROM entries WHERE sequence >= ? ORDER BY sequence", (start,)
+            "SELECT text FROM entries WHERE sequence >= ? ORDER BY sequence", (start,)
         )
         try:
-            return [_ENTRY.validate_json(document) for (document,) in rows]
-        except ValidationError as error:
+            for (text,) in rows:
+                yield _ENTRY.validate_json(text), sha256(text).hexdigest()
+        except (ValidationError, TypeError) as error:
             raise LedgerError("an entry of the ledger was altered: it cannot be read") from error
 
     def _head(self) -> SignedHead:
@@ -126,11 +149,26 @@ class SqliteLedger(Ledger):
         except ValidationError as error:
             raise LedgerError("the ledger's head was altered: it cannot be read") from error
 
+    def _balance(self) -> Balance | None:
+        """The last signed balance; ``None`` in a short ledger."""
+        row = self._connection.execute("SELECT document FROM balance").fetchone()
+        try:
+            return None if row is None else Balance.model_validate_json(row[0])
+        except ValidationError as error:
+            raise LedgerError("the ledger's balance was altered: it cannot be read") from error
+
     def _append(self, entry: Entry, head: SignedHead) -> None:
-        self._connection.execute(
-            "INSERT INTO entries VALUES (?, ?)", (head.length - 1, entry.model_dump_json())
-        )
+        if self._chain.length % _BALANCE_EVERY == 0 and self._chain.length:
+            self._keep_balance()
+        self._connection.execute("INSERT INTO entries VALUES (?, ?)", (head.length - 1, entry.text))
         self._connection.execute("UPDATE head SET document = ?", (head.model_dump_json(),))
+
+    def _keep_balance(self) -> None:
+        chain = self._chain
+        balance = chain.totals.balance(self.header.ledger, chain.length, chain.last)
+        self._connection.execute("DELETE FROM balance")
+        document = balance.signed(self._key).model_dump_json()
+        self._connection.execute("INSERT INTO balance VALUES (?)", (document,))
 
     def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:
         run, _, role = key
@@ -143,6 +181,22 @@ class SqliteLedger(Ledger):
             "SELECT payload FROM outbox WHERE sequence = ?", (entry,)
         ).fetchone()
         return None if row is None else bytes(row[0])
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise LedgerError(
+            f"the ledger {path.name} is missing; restore it from a backup, nothing is released "
+            "without it"
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to an existing ledger, for as long as it is needed."""
+    _require(path)
+    with _usable(path), closing(_connect(path)) as connection:
+        yield connection
 
 
 def _read_header(connection: sqlite3.Connection, path: Path) -> LedgerHeader:

@@ -1,12 +1,11 @@
 """What a ledger says, for people: spent and left by role and cohort, and by run."""
 
 import math
-from collections import Counter
 
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import epsilon
-from cloister_shared.privacy.ledger_chain import Spend, verify_ledger
-from cloister_shared.privacy.ledger_format import LedgerExport, Role
+from cloister_shared.privacy.ledger_format import LedgerHeader, Role, RunSpend
+from cloister_shared.privacy.ledger_totals import Spend, Totals
 
 
 class GroupSpend(Frozen):
@@ -24,18 +23,8 @@ class GroupSpend(Frozen):
     remaining_micro_rdp: int
 
 
-class RunSpend(Frozen):
-    """What one run was charged in one role and cohort, over ``charges`` reserved rounds."""
-
-    run: str
-    role: Role
-    cohort: str
-    charges: int
-    spent_micro_rdp: int | None
-
-
 class BudgetReport(Frozen):
-    """A verified ledger's limit, and what is spent of it."""
+    """A ledger's limit, and what is spent of it."""
 
     epsilon_limit: float
     delta: float
@@ -46,9 +35,8 @@ class BudgetReport(Frozen):
     runs: tuple[RunSpend, ...]
 
 
-def report_budget(export: LedgerExport) -> BudgetReport:
-    """Verify a ledger and sum it up; raises ``LedgerError`` if it does not hold together."""
-    header = export.header
+def report_budget(header: LedgerHeader, totals: Totals) -> BudgetReport:
+    """What was spent of a ledger's limit, for people."""
     return BudgetReport(
         epsilon_limit=header.budget.epsilon,
         delta=header.budget.delta,
@@ -56,15 +44,14 @@ def report_budget(export: LedgerExport) -> BudgetReport:
         limit_micro_rdp=header.limit,
         enforced=header.enforced,
         groups=tuple(
-            _group(export, role, cohort, spend)
-            for (role, cohort), spend in sorted(verify_ledger(export).items())
+            _group(header, role, cohort, spend)
+            for (role, cohort), spend in sorted(totals.spend().items())
         ),
-        runs=_runs(export),
+        runs=totals.runs(),
     )
 
 
-def _group(export: LedgerExport, role: Role, cohort: str, spend: Spend) -> GroupSpend:
-    header = export.header
+def _group(header: LedgerHeader, role: Role, cohort: str, spend: Spend) -> GroupSpend:
     delta = header.budget.delta
     events = [one.event for one in spend.events]
     left = 0 if spend.micro is None else max(0, header.limit - spend.micro)
@@ -75,29 +62,6 @@ def _group(export: LedgerExport, role: Role, cohort: str, spend: Spend) -> Group
         epsilon_pld=_finite(epsilon(events, delta, "pld")),
         spent_micro_rdp=spend.micro,
         remaining_micro_rdp=left,
-    )
-
-
-def _runs(export: LedgerExport) -> tuple[RunSpend, ...]:
-    """Charges by run, role and cohort, in the order in which they began."""
-    charges: Counter[tuple[str, Role, str]] = Counter()
-    micro: dict[tuple[str, Role, str], float] = {}
-    for entry in export.entries:
-        if entry.kind != "RESERVE":
-            continue
-        for cohort in entry.charge.cohorts:
-            key = (entry.charge.run, entry.charge.role, cohort)
-            charges[key] += 1
-            micro[key] = micro.get(key, 0) + (math.inf if entry.cost is None else entry.cost)
-    return tuple(
-        RunSpend(
-            run=run,
-            role=role,
-            cohort=cohort,
-            charges=charges[run, role, cohort],
-            spent_micro_rdp=None if math.isinf(spent) else int(spent),
-        )
-        for (run, role, cohort), spent in micro.items()
     )
 
 

@@ -5,7 +5,8 @@ never give anything back. Every entry holds the digest of the one before it, the
 header, and the head's signature covers the last: who cannot sign cannot add, drop or change one.
 """
 
-from typing import Annotated, Literal
+import hashlib
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -64,9 +65,14 @@ class Link(Frozen):
     previous: str
 
     @property
+    def text(self) -> bytes:
+        """The line's canonical JSON."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the whole line."""
-        return digest(self.model_dump(mode="json"))
+        """SHA-256 of the line's text."""
+        return hashlib.sha256(self.text).hexdigest()
 
 
 class Reserve(Link):
@@ -116,29 +122,65 @@ class LedgerHeader(Frozen):
         return digest(self.model_dump(mode="json"))
 
 
-class SignedHead(Frozen):
-    """Where a ledger ends: how many entries it has and the digest of the last, signed."""
+class Signed(Frozen):
+    """A document about the first ``length`` entries of a ledger, signed with the ledger's key.
 
+    ``digest`` is the last of these entries', the header's where there is none.
+    """
+
+    purpose: ClassVar[str]
+    """Keeps a signature under one kind of document from fitting another."""
     ledger: str
     length: int = Field(ge=0)
     digest: str
-    """Of the last entry; of the header where there is none."""
-    signature: str
+    signature: str = ""
 
-    @classmethod
-    def signed(cls, key: SigningKey, ledger: str, length: int, digest: str) -> "SignedHead":
-        """A head with its signature."""
-        blank = cls(ledger=ledger, length=length, digest=digest, signature="")
-        return blank.model_copy(update={"signature": key.sign(blank._content)})
+    def signed(self, key: SigningKey) -> Self:
+        """This document with its signature."""
+        return self.model_copy(update={"signature": key.sign(self._content)})
 
     def is_signed_by(self, public: str) -> bool:
-        """Whether the holder of the key ``public`` signed this head."""
+        """Whether the holder of the key ``public`` signed this document."""
         return is_signed(self._content, self.signature, public)
 
     @property
     def _content(self) -> bytes:
         fields = self.model_dump(mode="json", exclude={"signature"})
-        return canonical_json({"type": "ledger_head", **fields})
+        return canonical_json({"type": self.purpose, **fields})
+
+
+class SignedHead(Signed):
+    """Where a ledger ends."""
+
+    purpose = "ledger_head"
+
+
+class GroupBalance(Frozen):
+    """What the learners of one role and cohort have spent, in micro-units; ``None`` is infinite."""
+
+    role: Role
+    cohort: str
+    micro: int | None
+    events: tuple[ModelEvent, ...]
+
+
+class RunSpend(Frozen):
+    """What one run was charged in one role and cohort, over ``charges`` reserved rounds."""
+
+    run: str
+    role: Role
+    cohort: str
+    charges: int
+    spent_micro_rdp: int | None
+    """``None`` is infinite."""
+
+
+class Balance(Signed):
+    """What had been spent then: so that nobody must add up every entry to know it."""
+
+    purpose = "ledger_balance"
+    groups: tuple[GroupBalance, ...]
+    runs: tuple[RunSpend, ...]
 
 
 class LedgerExport(Frozen):

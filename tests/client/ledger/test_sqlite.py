@@ -11,8 +11,9 @@ import pytest
 
 from cloister_client.ledger import SqliteLedger
 from cloister_shared.errors import LedgerError
-from cloister_shared.privacy import Budget, verify_ledger
-from cloister_shared.privacy.ledger_format import Charge, SignedHead
+from cloister_shared.privacy import Budget, LedgerExport, SampledGaussian, verify_ledger
+from cloister_shared.privacy.ledger_chain import verified_totals
+from cloister_shared.privacy.ledger_format import Charge, ModelEvent, SignedHead
 from cloister_shared.signing import SigningKey
 
 MakeCharge = Callable[..., Charge]
@@ -42,6 +43,12 @@ def alter(path: Path, *statements: str, head: SignedHead | None = None) -> None:
         connection.execute("UPDATE head SET document = ?", (head.model_dump_json(),))
     connection.commit()
     connection.close()
+
+
+def head_before_the_last_entry(export: LedgerExport) -> SignedHead:
+    """Not signed."""
+    length, last = len(export.entries) - 1, export.entries[-1]
+    return SignedHead(ledger=export.header.ledger, length=length, digest=last.previous)
 
 
 def test_a_ledger_says_the_same_after_it_was_closed(
@@ -90,7 +97,7 @@ def test_another_sqlite_file_is_refused(path: Path, key: SigningKey) -> None:
 
 def test_sqlite_itself_refuses_to_delete_or_change_an_entry(used: Path) -> None:
     connection = sqlite3.connect(used)
-    for statement in ("DELETE FROM entries", "UPDATE entries SET document = '{}'"):
+    for statement in ("DELETE FROM entries", "UPDATE entries SET text = '{}'"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             connection.execute(statement)
 
@@ -105,14 +112,14 @@ def test_sqlite_itself_refuses_to_delete_or_change_an_entry(used: Path) -> None:
         "DELETE FROM entries",
         "DELETE FROM head",
         "DELETE FROM header",
-        "UPDATE entries SET document = replace(document, '\"steps\":5', '\"steps\":1')",
-        "UPDATE entries SET document = replace(document, '\"of\":7', '\"of\":4')",
+        "UPDATE entries SET text = replace(text, '\"steps\":5', '\"steps\":1')",
+        "UPDATE entries SET text = replace(text, '\"of\":7', '\"of\":4')",
         "UPDATE head SET document = replace(document, '\"length\":10', '\"length\":9')",
         'UPDATE head SET document = replace(document, \'"signature":"\', \'"signature":"00\')',
         "UPDATE head SET document = '{}'",
-        "UPDATE entries SET document = '{}' WHERE sequence = 2",
-        "UPDATE entries SET document = x'ff' WHERE sequence = 2",
-        "UPDATE entries SET document = 7 WHERE sequence = 2",
+        "UPDATE entries SET text = '{}' WHERE sequence = 2",
+        "UPDATE entries SET text = x'ff' WHERE sequence = 2",
+        "UPDATE entries SET text = 7 WHERE sequence = 2",
         "UPDATE header SET document = replace(document, '\"enforced\":true', '\"enforced\":false')",
         "UPDATE header SET document = replace(document, '\"limit\":', '\"limit\":9')",
         "UPDATE header SET document = replace(document, '\"epsilon\":4', '\"epsilon\":40')",
@@ -141,8 +148,7 @@ def test_a_ledger_that_is_cut_off_while_it_is_open_is_noticed(
 ) -> None:
     ledger = SqliteLedger.open(used, key)
     export = ledger.export()
-    end = export.entries[9].previous
-    earlier = SignedHead.signed(key, export.header.ledger, 9, end)
+    earlier = head_before_the_last_entry(export).signed(key)
     alter(used, "DELETE FROM entries WHERE sequence = 9", head=earlier)
     with pytest.raises(LedgerError, match="cut off"):
         ledger.reserve(make_charge(4))
@@ -155,9 +161,7 @@ def test_whoever_can_write_the_file_but_not_sign_cannot_take_a_charge_back(
     ledger = SqliteLedger.open(used, key)
     export = ledger.export()
     ledger.close()
-    head = SignedHead.signed(
-        SigningKey.generate(), export.header.ledger, 9, export.entries[9].previous
-    )
+    head = head_before_the_last_entry(export).signed(SigningKey.generate())
     alter(used, "DELETE FROM entries WHERE sequence = 9", head=head)
     with pytest.raises(LedgerError, match="not signed with the ledger's key"):
         SqliteLedger.open(used, key)
@@ -273,3 +277,78 @@ def test_an_interrupted_creation_leaves_nothing_that_could_be_mistaken_for_a_led
         SqliteLedger.open(path, key)
     with pytest.raises(LedgerError):
         SqliteLedger.create(path, budget, key)
+
+
+@pytest.fixture
+def long_used(path: Path, budget: Budget, key: SigningKey, cheap: Charge) -> Path:
+    """A closed ledger with a signed balance of its first 1000 entries, and some more."""
+    ledger = SqliteLedger.create(path, budget, key)
+    ledger._connection.execute("PRAGMA synchronous=OFF")
+    for number in range(1, 336):
+        run = "autumn" if number < 200 else "spring"
+        cohorts = ("2024", "2025")[: 1 + number % 2]
+        charge = cheap.model_copy(update={"run": run, "round": number, "cohorts": cohorts})
+        ledger.reserve(charge)
+        ledger.start(ledger.reserve(charge))
+    ledger.close()
+    return path
+
+
+@pytest.fixture
+def cheap(make_charge: MakeCharge) -> Charge:
+    """A charge of which thousands fit."""
+    event = SampledGaussian(noise_multiplier=500, sampling_rate=0.1, steps=1)
+    return make_charge(events=(ModelEvent(model="dkt", event=event),))
+
+
+def test_the_totals_at_once_are_those_of_all_entries(long_used: Path, key: SigningKey) -> None:
+    header, totals = SqliteLedger.totals(long_used, key)
+    ledger = SqliteLedger.open(long_used, key)
+    export = ledger.export()
+    assert header == export.header
+    assert totals.spend() == verified_totals(export).spend() == ledger.spent()
+    assert totals.runs() == verified_totals(export).runs()
+    assert {(one.run, one.cohort): one.charges for one in totals.runs()} == {
+        ("autumn", "2024"): 398,
+        ("autumn", "2025"): 200,
+        ("spring", "2024"): 272,
+        ("spring", "2025"): 136,
+    }
+
+
+def test_totals_of_a_short_ledger_need_no_balance(used: Path, key: SigningKey) -> None:
+    assert SqliteLedger.totals(used, key)[1].spend() == SqliteLedger.open(used, key).spent()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE balance SET document = replace(document, '\"micro\":', '\"micro\":1')",
+        "UPDATE balance SET document = replace(document, '\"length\":1000', '\"length\":1001')",
+        "UPDATE balance SET document = '{}'",
+        "DELETE FROM entries WHERE sequence = 1001",
+        "DELETE FROM entries WHERE sequence = 1004",
+        "UPDATE entries SET text = replace(text, '\"cost\":', '\"cost\":1') WHERE sequence > 1000",
+        "UPDATE head SET document = replace(document, '1005', '1004')",
+    ],
+)
+def test_totals_notice_an_altered_balance_and_all_that_came_after(
+    long_used: Path, key: SigningKey, statement: str
+) -> None:
+    alter(long_used, statement)
+    with pytest.raises(LedgerError):
+        SqliteLedger.totals(long_used, key)
+
+
+def test_an_entry_that_was_altered_long_ago_is_noticed_before_anything_is_released(
+    long_used: Path, key: SigningKey
+) -> None:
+    """Not by the totals: they are signed, and say what they said before."""
+    before = SqliteLedger.totals(long_used, key)[1].spend()
+    alter(
+        long_used,
+        "UPDATE entries SET text = replace(text, '\"cost\":', '\"cost\":1') WHERE sequence = 3",
+    )
+    assert SqliteLedger.totals(long_used, key)[1].spend() == before
+    with pytest.raises(LedgerError, match="altered"):
+        SqliteLedger.open(long_used, key)

@@ -63,8 +63,8 @@ def export_of(
             fields = {"cost": step["charge"].cost(top.order), "code_version": "1", **step}
         entries.append(ENTRY.validate_python({"previous": last, **fields}))
         last = entries[-1].digest
-    head = SignedHead.signed(key, top.ledger, len(entries), last)
-    return LedgerExport(header=top, entries=tuple(entries), head=head)
+    head = SignedHead(ledger=top.ledger, length=len(entries), digest=last)
+    return LedgerExport(header=top, entries=tuple(entries), head=head.signed(key))
 
 
 def attempt(one: Charge) -> list[dict[str, Any]]:

@@ -1,0 +1,112 @@
+"""What a ledger's charges add up to, by role and cohort and by run."""
+
+from collections import Counter, defaultdict
+from typing import Literal
+
+from cloister_shared.frozen import Frozen
+from cloister_shared.privacy.accounting import epsilon
+from cloister_shared.privacy.events import SampledGaussian
+from cloister_shared.privacy.ledger_format import (
+    Balance,
+    Group,
+    GroupBalance,
+    ModelEvent,
+    Reserve,
+    Role,
+    RunSpend,
+)
+
+
+class Spend(Frozen):
+    """What the learners of one cohort and role have spent."""
+
+    micro: int | None
+    """Micro-units of RDP at the ledger's order; ``None`` is infinite."""
+    events: tuple[ModelEvent, ...] = ()
+
+    def epsilon(
+        self,
+        delta: float,
+        accountant: Literal["rdp", "pld"] = "pld",
+        *,
+        order: float | None = None,
+    ) -> float:
+        """The ε that these events add up to, over all models."""
+        return epsilon([one.event for one in self.events], delta, accountant, order=order)
+
+
+SpendByGroup = dict[Group, Spend]
+
+
+class Totals:
+    """Sums over charges: those of ``balance``, and those that are added."""
+
+    def __init__(self, balance: Balance | None = None) -> None:
+        self._micro: dict[Group, int | None] = {}
+        self._events: dict[Group, Counter[tuple[ModelEvent, ...]]] = defaultdict(Counter)
+        self._runs: dict[tuple[str, Role, str], tuple[int, int | None]] = {}
+        if balance is not None:
+            self._begin(balance)
+
+    def add(self, entry: Reserve) -> None:
+        """One more charge, of every cohort that it names."""
+        charge = entry.charge
+        for cohort in charge.cohorts:
+            group, run = (charge.role, cohort), (charge.run, charge.role, cohort)
+            self._micro[group] = _sum(self._micro.get(group, 0), entry.cost)
+            self._events[group][charge.events] += 1
+            charges, micro = self._runs.get(run, (0, 0))
+            self._runs[run] = (charges + 1, _sum(micro, entry.cost))
+
+    def micro(self, role: Role, cohort: str) -> int | None:
+        """What a group has spent, in micro-units; ``None`` is infinite."""
+        return self._micro.get((role, cohort), 0)
+
+    def spend(self) -> SpendByGroup:
+        """Spend by role and cohort; equal events are merged into one with their steps added."""
+        return {
+            group: Spend(micro=micro, events=_merged(self._events[group]))
+            for group, micro in self._micro.items()
+        }
+
+    def runs(self) -> tuple[RunSpend, ...]:
+        """Spend by run, role and cohort, in the order in which they began."""
+        return tuple(
+            RunSpend(run=run, role=role, cohort=cohort, charges=charges, spent_micro_rdp=micro)
+            for (run, role, cohort), (charges, micro) in self._runs.items()
+        )
+
+    def balance(self, ledger: str, length: int, digest: str) -> Balance:
+        """These sums, said of a ledger's first ``length`` entries; yet to be signed."""
+        groups = tuple(
+            GroupBalance(role=role, cohort=cohort, micro=one.micro, events=one.events)
+            for (role, cohort), one in self.spend().items()
+        )
+        return Balance(ledger=ledger, length=length, digest=digest, groups=groups, runs=self.runs())
+
+    def _begin(self, balance: Balance) -> None:
+        for one in balance.groups:
+            self._micro[one.role, one.cohort] = one.micro
+            self._events[one.role, one.cohort][one.events] = 1
+        for run in balance.runs:
+            self._runs[run.run, run.role, run.cohort] = (run.charges, run.spent_micro_rdp)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
+
+
+def _merged(counted: Counter[tuple[ModelEvent, ...]]) -> tuple[ModelEvent, ...]:
+    """Each event once, with the steps of all the times that it happened."""
+    steps: Counter[ModelEvent] = Counter()
+    for events, times in counted.items():
+        for one in events:
+            count = one.event.steps if isinstance(one.event, SampledGaussian) else 1
+            steps[_with_steps(one, 1)] += times * count
+    return tuple(_with_steps(one, count) for one, count in steps.items())
+
+
+def _with_steps(one: ModelEvent, steps: int) -> ModelEvent:
+    if not isinstance(one.event, SampledGaussian):
+        return one
+    return one.model_copy(update={"event": one.event.model_copy(update={"steps": steps})})
