@@ -34,7 +34,7 @@ charge = Charge.model_validate_json(sys.argv[2])
 charge.cost(2.0)
 gate, opener = os.pipe()
 children = []
-for number in range(1, 9):
+for number in range(1, 21):
     if child := os.fork():
         children.append(child)
         continue
@@ -91,15 +91,15 @@ for line in sys.stdin:
 
 @pytest.fixture
 def charge(make_charge: MakeCharge, budget: Budget) -> Charge:
-    """A charge of which three fit and not four."""
-    noise = budget.calibrate(0.5, 10, 3)
+    """A charge of which seven fit and not eight."""
+    noise = budget.calibrate(0.5, 10, 7)
     event = SampledGaussian(noise_multiplier=noise, sampling_rate=0.5, steps=10)
     charge = make_charge(events=(ModelEvent(model="dkt", event=event),))
-    assert budget.limit // charge.cost(budget.order) == 3
+    assert budget.limit // charge.cost(budget.order) == 7
     return charge
 
 
-def test_eight_processes_that_race_for_three_rounds_release_exactly_three(
+def test_twenty_processes_that_race_for_seven_rounds_release_exactly_seven(
     path: Path, budget: Budget, charge: Charge, key: SigningKey
 ) -> None:
     SqliteLedger.create(path, budget, key).close()
@@ -110,10 +110,10 @@ def test_eight_processes_that_race_for_three_rounds_release_exactly_three(
         check=True,
         timeout=60,
     )
-    assert sorted(result.stdout.split()) == ["refused"] * 5 + ["released"] * 3
+    assert sorted(result.stdout.split()) == ["refused"] * 13 + ["released"] * 7
     export = SqliteLedger.open(path, key).export()
     verify_ledger(export)
-    assert [entry.kind for entry in export.entries].count("COMMIT") == 3
+    assert [entry.kind for entry in export.entries].count("COMMIT") == 7
 
 
 @pytest.fixture
