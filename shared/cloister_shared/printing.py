@@ -46,10 +46,17 @@ def print_budget(report: BudgetReport) -> None:
             _share(group.spent_micro_rdp, limit),
             _share(group.remaining_micro_rdp, limit),
         )
-    runs = Table("run", "role", "cohort", "charges", "budget used")
+    runs = Table("run", "role", "cohort", "charges", "budget used", "rounds like its last that fit")
     for run in report.runs:
         used = _share(run.spent_micro_rdp, limit)
-        runs.add_row(escape(run.run), run.role, escape(run.cohort), str(run.charges), used)
+        runs.add_row(
+            escape(run.run),
+            run.role,
+            escape(run.cohort),
+            str(run.charges),
+            used,
+            str(run.rounds_that_fit),
+        )
     console = Console()
     console.print(
         f"Limit: ε {report.epsilon_limit:g} at δ {report.delta:g}, kept as RDP at order "

@@ -16,7 +16,7 @@ from cloister_client.config import NodeConfig
 from cloister_client.home import NodeHome
 from cloister_client.ledger import SqliteLedger
 from cloister_shared.curriculum import Curriculum, load_curriculum
-from cloister_shared.errors import ConfigError, DataError
+from cloister_shared.errors import BudgetExceededError, ConfigError, DataError
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.privacy import LedgerExport, NonPrivate, SampledGaussian, verify_ledger
 from cloister_shared.privacy.ledger_format import Charge, ModelEvent
@@ -188,6 +188,21 @@ def test_the_budget_is_told_by_cohort_and_by_run(node: Path, charge: Callable[..
     assert groups["2025"]["remaining_micro_rdp"] == document["limit_micro_rdp"] - 3 * price
     assert 0 < groups["2024"]["epsilon_pld"] < groups["2024"]["epsilon_rdp"] < 4
     assert runs["autumn", "2024"]["charges"] == 2
+    for cohort, rounds in (("2024", 2), ("2025", 3)):
+        fit = runs["autumn", cohort]["rounds_that_fit"]
+        assert fit == document["limit_micro_rdp"] // price - rounds
+
+
+def test_as_many_rounds_fit_as_the_budget_says(node: Path, charge: Callable[..., None]) -> None:
+    charge("autumn", 1, "2024")
+    (run,) = output("budget", node)["runs"]
+    ledger = NodeHome.open(node).ledger()
+    last = ledger.export().entries[0].charge
+    for number in range(run["rounds_that_fit"]):
+        ledger.reserve(last.model_copy(update={"round": 2 + number}))
+    with pytest.raises(BudgetExceededError):
+        ledger.reserve(last.model_copy(update={"round": 10_000}))
+    ledger.close()
 
 
 def test_the_budget_for_people_names_every_run(node: Path, charge: Callable[..., None]) -> None:
@@ -209,6 +224,7 @@ def test_an_infinite_spend_is_valid_json(
     ledger.close()
     (group,) = output("budget", node)["groups"]
     assert (group["spent_micro_rdp"], group["epsilon_pld"], group["epsilon_rdp"]) == (None,) * 3
+    assert [run["rounds_that_fit"] for run in output("budget", node)["runs"]] == [0]
     assert "∞" in invoke("budget", node).stdout
 
 

@@ -23,6 +23,12 @@ class GroupSpend(Frozen):
     remaining_micro_rdp: int
 
 
+class RunBudget(RunSpend):
+    """A run's spend, and how many more rounds like its last the cohort can pay for."""
+
+    rounds_that_fit: int
+
+
 class BudgetReport(Frozen):
     """A ledger's limit, and what is spent of it."""
 
@@ -32,7 +38,7 @@ class BudgetReport(Frozen):
     limit_micro_rdp: int
     enforced: bool
     groups: tuple[GroupSpend, ...]
-    runs: tuple[RunSpend, ...]
+    runs: tuple[RunBudget, ...]
 
 
 def report_budget(header: LedgerHeader, totals: Totals) -> BudgetReport:
@@ -47,22 +53,31 @@ def report_budget(header: LedgerHeader, totals: Totals) -> BudgetReport:
             _group(header, role, cohort, spend)
             for (role, cohort), spend in sorted(totals.spend().items())
         ),
-        runs=totals.runs(),
+        runs=tuple(_run(header, totals, run) for run in totals.runs()),
     )
 
 
 def _group(header: LedgerHeader, role: Role, cohort: str, spend: Spend) -> GroupSpend:
     delta = header.budget.delta
     events = [one.event for one in spend.events]
-    left = 0 if spend.micro is None else max(0, header.limit - spend.micro)
     return GroupSpend(
         role=role,
         cohort=cohort,
         epsilon_rdp=_finite(epsilon(events, delta, "rdp", order=header.order)),
         epsilon_pld=_finite(epsilon(events, delta, "pld")),
         spent_micro_rdp=spend.micro,
-        remaining_micro_rdp=left,
+        remaining_micro_rdp=_left(header, spend.micro),
     )
+
+
+def _run(header: LedgerHeader, totals: Totals, run: RunSpend) -> RunBudget:
+    left, price = _left(header, totals.micro(run.role, run.cohort)), run.last_micro_rdp
+    fit = 0 if price is None else left // price
+    return RunBudget(**run.model_dump(), rounds_that_fit=fit)
+
+
+def _left(header: LedgerHeader, spent: int | None) -> int:
+    return 0 if spent is None else max(0, header.limit - spent)
 
 
 def _finite(value: float) -> float | None:

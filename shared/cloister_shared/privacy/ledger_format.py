@@ -165,14 +165,17 @@ class GroupBalance(Frozen):
 
 
 class RunSpend(Frozen):
-    """What one run was charged in one role and cohort, over ``charges`` reserved rounds."""
+    """What one run was charged in one role and cohort, over ``charges`` reserved rounds.
+
+    Micro-units of RDP at the ledger's order, ``None`` where infinite: of all of them, of the last.
+    """
 
     run: str
     role: Role
     cohort: str
     charges: int
     spent_micro_rdp: int | None
-    """``None`` is infinite."""
+    last_micro_rdp: int | None
 
 
 class Balance(Signed):

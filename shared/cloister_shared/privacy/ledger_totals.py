@@ -44,7 +44,7 @@ class Totals:
     def __init__(self, balance: Balance | None = None) -> None:
         self._micro: dict[Group, int | None] = {}
         self._events: dict[Group, Counter[tuple[ModelEvent, ...]]] = defaultdict(Counter)
-        self._runs: dict[tuple[str, Role, str], tuple[int, int | None]] = {}
+        self._runs: dict[tuple[str, Role, str], tuple[int, int | None, int | None]] = {}
         if balance is not None:
             self._begin(balance)
 
@@ -55,8 +55,8 @@ class Totals:
             group, run = (charge.role, cohort), (charge.run, charge.role, cohort)
             self._micro[group] = _sum(self._micro.get(group, 0), entry.cost)
             self._events[group][charge.events] += 1
-            charges, micro = self._runs.get(run, (0, 0))
-            self._runs[run] = (charges + 1, _sum(micro, entry.cost))
+            charges, micro, _ = self._runs.get(run, (0, 0, 0))
+            self._runs[run] = (charges + 1, _sum(micro, entry.cost), entry.cost)
 
     def micro(self, role: Role, cohort: str) -> int | None:
         """What a group has spent, in micro-units; ``None`` is infinite."""
@@ -72,8 +72,15 @@ class Totals:
     def runs(self) -> tuple[RunSpend, ...]:
         """Spend by run, role and cohort, in the order in which they began."""
         return tuple(
-            RunSpend(run=run, role=role, cohort=cohort, charges=charges, spent_micro_rdp=micro)
-            for (run, role, cohort), (charges, micro) in self._runs.items()
+            RunSpend(
+                run=run,
+                role=role,
+                cohort=cohort,
+                charges=charges,
+                spent_micro_rdp=micro,
+                last_micro_rdp=last,
+            )
+            for (run, role, cohort), (charges, micro, last) in self._runs.items()
         )
 
     def balance(self, ledger: str, length: int, digest: str) -> Balance:
@@ -89,7 +96,8 @@ class Totals:
             self._micro[one.role, one.cohort] = one.micro
             self._events[one.role, one.cohort][one.events] = 1
         for run in balance.runs:
-            self._runs[run.run, run.role, run.cohort] = (run.charges, run.spent_micro_rdp)
+            spent = (run.charges, run.spent_micro_rdp, run.last_micro_rdp)
+            self._runs[run.run, run.role, run.cohort] = spent
 
 
 def _sum(one: int | None, other: int | None) -> int | None:
