@@ -18,6 +18,7 @@ from cloister_shared.errors import INFINITE, BudgetExceededError, LedgerError
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_chain import Chain, Released
 from cloister_shared.privacy.ledger_format import (
+    RELEASE_KIND,
     Charge,
     Commit,
     Entry,
@@ -122,7 +123,13 @@ class Ledger(ABC):
         checksum = hashlib.sha256(payload).hexdigest()
         with self._transaction():
             chain = self._standing(reservation)
-            self._write(Commit(previous=chain.last, of=reservation.entry, payload_digest=checksum))
+            entry = Commit(
+                previous=chain.last,
+                kind=RELEASE_KIND[reservation.charge.role],
+                of=reservation.entry,
+                payload_digest=checksum,
+            )
+            self._write(entry)
             self._keep_payload(reservation.charge.round_key, chain.length, payload)
 
     def spent(self) -> SpendByGroup:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.ledger_format import (
+    RELEASE_KIND,
     Balance,
     Charge,
     Commit,
@@ -99,7 +100,7 @@ class Chain:
     def check(self, entry: Entry) -> None:
         """Raise ``LedgerError`` unless ``entry`` may come next: its place, its stage, its round.
 
-        Each attempt goes RESERVE → START → COMMIT; a round is committed once.
+        Each attempt goes RESERVE → START → COMMIT or METRIC; a round is committed once.
         """
         _check_link(entry, self.length, self.last)
         charge = entry.charge if isinstance(entry, Reserve) else self._reserved.get(entry.of)
@@ -107,10 +108,13 @@ class Chain:
             raise LedgerError(f"entry {self.length}: {entry.kind} of a charge that is not open")
         if charge.round_key in self.released:
             raise LedgerError(f"entry {self.length}: its round was committed before")
-        if not isinstance(entry, Reserve) and (entry.of in self._started) != (
-            entry.kind == "COMMIT"
-        ):
+        if isinstance(entry, Reserve):
+            return
+        released = isinstance(entry, Commit)
+        if (entry.of in self._started) != released:
             raise LedgerError(f"entry {self.length}: {entry.kind} out of order")
+        if released and entry.kind != RELEASE_KIND[charge.role]:
+            raise LedgerError(f"entry {self.length}: {entry.kind} of the role {charge.role}")
 
     def check_head(self, head: SignedHead) -> None:
         """Raise ``LedgerError`` unless the chain ends where its signed head says."""

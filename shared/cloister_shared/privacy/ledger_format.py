@@ -1,8 +1,9 @@
 """The documents of the release chain: entries, header, signed head, and the export of them all.
 
-RESERVE is written before data is read and is the charge; START and COMMIT say how far it got and
-never give anything back. Every entry holds the digest of the one before it, the first that of the
-header, and the head's signature covers the last: who cannot sign cannot add, drop or change one.
+RESERVE is written before data is read and is the charge; START and COMMIT (METRIC, of evaluation
+learners) say how far it got and never give anything back. Every entry holds the digest of the one
+before it, the first that of the header, and the head's signature covers the last: who cannot sign
+cannot add, drop or change one.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ Group = tuple[Role, str]
 """A role and a cohort: the learners that are charged together."""
 RoundKey = tuple[str, int, Role]
 """A run, one of its rounds, and the role it reads: what is released once."""
+RELEASE_KIND: dict[Role, Literal["COMMIT", "METRIC"]] = {"train": "COMMIT", "evaluation": "METRIC"}
+"""How the release of a role's round is called in the chain."""
 
 
 class ModelEvent(Frozen):
@@ -92,9 +95,12 @@ class Start(Link):
 
 
 class Commit(Link):
-    """What entry number ``of`` was charged for may be sent: bytes with this SHA-256."""
+    """What entry number ``of`` was charged for may be sent: bytes with this SHA-256.
 
-    kind: Literal["COMMIT"] = "COMMIT"
+    METRIC where learners of the evaluation role were read.
+    """
+
+    kind: Literal["COMMIT", "METRIC"]
     of: int = Field(ge=0)
     payload_digest: str
 

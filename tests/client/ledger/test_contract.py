@@ -101,6 +101,8 @@ def test_the_same_round_of_another_run_or_role_is_another_release(
     do_round(ledger, make_charge())
     do_round(ledger, make_charge(run="spring"))
     do_round(ledger, make_charge(role="evaluation"))
+    kinds = [entry.kind for entry in ledger.export().entries]
+    assert kinds == [*["RESERVE", "START", "COMMIT"] * 2, "RESERVE", "START", "METRIC"]
     assert micro(ledger)["train", "2024"] == 2 * price
     assert micro(ledger)["evaluation", "2024"] == price
 

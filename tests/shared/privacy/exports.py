@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 
 from cloister_shared.privacy import Budget, LedgerExport, SampledGaussian
 from cloister_shared.privacy.ledger_format import (
+    RELEASE_KIND,
     Charge,
     Entry,
     LedgerHeader,
@@ -71,5 +72,5 @@ def attempt(one: Charge) -> list[dict[str, Any]]:
     return [
         {"kind": "RESERVE", "charge": one},
         {"kind": "START"},
-        {"kind": "COMMIT", "payload_digest": "d" * 64},
+        {"kind": RELEASE_KIND[one.role], "payload_digest": "d" * 64},
     ]

@@ -221,6 +221,14 @@ def test_a_charge_without_meaning_is_refused(change: dict[str, object]) -> None:
         charge(1, **change)
 
 
+@pytest.mark.parametrize(("role", "kind"), [("train", "METRIC"), ("evaluation", "COMMIT")])
+def test_what_is_released_is_called_after_its_role(role: str, kind: str) -> None:
+    reserve, start, commit = attempt(charge(1, role=role))
+    verify_ledger(export_of([reserve, start, commit]))
+    with pytest.raises(LedgerError, match=f"{kind} of the role {role}"):
+        verify_ledger(export_of([reserve, start, {**commit, "kind": kind}]))
+
+
 def test_roles_and_cohorts_pay_apart() -> None:
     entries = attempt(charge(1, DKT, cohorts=("autumn",)))
     entries += attempt(charge(1, DKT, cohorts=("autumn",), role="evaluation"))
