@@ -1,5 +1,6 @@
 """Histories, the unit of privacy, and the protocol through which training sees them."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import DataError
 from cloister_shared.privacy.ledger_format import Role
+
+_LOG = logging.getLogger(__name__)
 
 Purpose = Literal["serve", "train", "evaluate", "experiment", "audit"]
 
@@ -128,6 +131,35 @@ class MemoryHistorySource:
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
         """Histories as they were given."""
         return [self.histories[learner] for learner in learners]
+
+
+@dataclass(frozen=True)
+class SilentSource:
+    """Another source, in which a learner whose records cannot be used has an empty history.
+
+    What is made of it is sent all the same: a refusal would tell that such a learner is there.
+    Only the node's own log says so.
+    """
+
+    source: HistorySource
+
+    def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
+        """The source's; nobody if they cannot be listed."""
+        try:
+            return self.source.learners(purpose, cohorts)
+        except DataError:
+            _LOG.error("the learners could not be listed: the round uses nobody's records")
+            return []
+
+    def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
+        """The source's; an empty one for each learner of whom it raises ``DataError``."""
+        try:
+            return self.source.load(learners, purpose)
+        except DataError:
+            if len(learners) > 1:
+                return [history for one in learners for history in self.load([one], purpose)]
+            _LOG.error("a learner's records cannot be used: the round leaves them out")
+            return [History.empty()]
 
 
 def lengths_of(histories: Sequence[History]) -> NDArray[np.int64]:

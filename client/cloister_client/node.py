@@ -6,9 +6,11 @@ Bytes in, bytes out; the transport is in :mod:`cloister_client.flower`.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cloister_client.admission import admit
-from cloister_client.histories import HistorySource
+from cloister_client.evaluation import evaluate_round
+from cloister_client.histories import HistorySource, SilentSource
 from cloister_client.installing import Install, install_release
 from cloister_client.ledger import Ledger, Reservation
 from cloister_client.releases import release_once
@@ -23,6 +25,8 @@ from cloister_shared.errors import (
 )
 from cloister_shared.messages import (
     Contribution,
+    EvaluateRequest,
+    MetricReport,
     Receipt,
     Refusal,
     Release,
@@ -33,14 +37,15 @@ from cloister_shared.messages import (
     unpack,
 )
 from cloister_shared.model_specs import Weights, check_weights
-from cloister_shared.plan import Plan
-from cloister_shared.privacy.ledger_format import Charge, ModelEvent
+from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.privacy.ledger_format import ROLES, Charge, ModelEvent, Role
 from cloister_shared.privacy.noise import NoiseSource, SystemNoise
 from cloister_shared.privacy.policy import Policy
 from cloister_shared.signing import SigningKey
 
 NoiseFactory = Callable[[Plan, int, str], NoiseSource]
-"""The noise for one plan, round and model kind."""
+"""The noise for one plan, round and event: a model kind, or a kind's metrics."""
+Request = TypeVar("Request", TrainRequest, EvaluateRequest)
 
 
 def system_noise(plan: Plan, round_number: int, kind: str) -> NoiseSource:
@@ -68,14 +73,11 @@ class Node:
 
     def answer_train(self, message: bytes) -> bytes:
         """A contribution, or a refusal that tells nothing about learners."""
-        try:
-            request, arrays = unpack(message, TrainRequest)
-        except MessageError:
-            return self._refuse("", 0, "message")
-        try:
-            return self._contribute(request, arrays, hashlib.sha256(message).hexdigest())
-        except CloisterError as error:
-            return self._refuse(request.plan.digest, request.round, refusal_code(error))
+        return self._answer(message, TrainRequest, self._contribute)
+
+    def answer_evaluate(self, message: bytes) -> bytes:
+        """Noisy histograms of evaluation learners' scores, or such a refusal."""
+        return self._answer(message, EvaluateRequest, self._report)
 
     def answer_release(self, message: bytes) -> bytes:
         """Install a finished model version for serving, and say that it is there."""
@@ -96,13 +98,15 @@ class Node:
         """Raise unless policy and budget allow the whole plan; reads no learner data.
 
         Raises ``PolicyError``, or ``BudgetExceededError`` with the largest number of rounds that
-        would fit. A node refuses for its budget only if no cohort of its calendar could pay.
+        would fit. A node refuses for its budget only if no cohort of its calendar could pay, be it
+        for training or for metrics.
         """
         self._check_settings(plan)
         header = self.ledger.header
         if header.enforced:
-            remaining = max(self.ledger.remaining("train", cohort) for cohort in self.cohorts)
-            header.budget.require(plan.events_by_round(), remaining)
+            for role in ROLES:
+                remaining = max(self.ledger.remaining(role, cohort) for cohort in self.cohorts)
+                header.budget.require(plan.events_by_round(role), remaining)
 
     def _check_settings(self, plan: Plan) -> None:
         """Raise unless policy and curriculum allow the plan, whatever was spent."""
@@ -110,24 +114,69 @@ class Node:
         for model in plan.models:
             model.spec.check_curriculum(self.curriculum)
 
+    def _answer(
+        self,
+        message: bytes,
+        asked: type[Request],
+        release: Callable[[Request, Weights, str], bytes],
+    ) -> bytes:
+        """What ``release`` makes of the request, its arrays and the message's digest."""
+        try:
+            request, arrays = unpack(message, asked)
+        except MessageError:
+            return self._refuse("", 0, "message")
+        try:
+            return release(request, arrays, hashlib.sha256(message).hexdigest())
+        except CloisterError as error:
+            return self._refuse(request.plan.digest, request.round, refusal_code(error))
+
     def _contribute(self, request: TrainRequest, arrays: Weights, checksum: str) -> bytes:
         plan = request.plan
-        weights = _active_weights(request, arrays)
+        weights = _weights_of(plan.active(request.round), arrays)
+        self._admit(plan)
+        events = plan.charge_events(request.round)
+        noise = {kind: self._noise(plan, request.round, kind) for kind in weights}
+        return release_once(
+            self.ledger,
+            self._charge(request, "train", events, checksum),
+            lambda granted: self._train(request, weights, noise, granted),
+        )
+
+    def _report(self, request: EvaluateRequest, arrays: Weights, checksum: str) -> bytes:
+        plan = request.plan
+        weights = _weights_of(plan.measured(request.round), arrays)
+        self._admit(plan)
+        events = plan.metric_events(request.round)
+        noise = {event.model: self._noise(plan, request.round, event.model) for event in events}
+        return release_once(
+            self.ledger,
+            self._charge(request, "evaluation", events, checksum),
+            lambda granted: self._evaluate(request, weights, noise, granted),
+        )
+
+    def _admit(self, plan: Plan) -> None:
+        """Raise unless the plan is allowed: whole before its first charge, its settings after."""
         if self.ledger.has_charges(plan.run, plan.digest):
             self._check_settings(plan)
         else:
             self.check_plan(plan)
-        noise = {kind: self._noise(plan, request.round, kind) for kind in weights}
-        charge = Charge(
-            run=plan.run,
+
+    def _charge(
+        self,
+        request: TrainRequest | EvaluateRequest,
+        role: Role,
+        events: tuple[ModelEvent, ...],
+        checksum: str,
+    ) -> Charge:
+        """What the answer to ``request`` costs the learners of ``role``."""
+        return Charge(
+            run=request.plan.run,
             round=request.round,
-            plan=plan.digest,
+            plan=request.plan.digest,
             request=checksum,
+            role=role,
             cohorts=self.cohorts,
-            events=plan.charge_events(request.round),
-        )
-        return release_once(
-            self.ledger, charge, lambda granted: self._train(request, weights, noise, granted)
+            events=events,
         )
 
     def _train(
@@ -144,7 +193,7 @@ class Node:
             kind = model.spec.kind
             result = train_round(
                 weights[kind],
-                self.source,
+                SilentSource(self.source),
                 model.mechanism,
                 model.spec,
                 noise[kind],
@@ -157,6 +206,31 @@ class Node:
         contribution = Contribution(plan=request.plan.digest, round=request.round, node=self.name)
         return pack_signed(contribution, join(deltas), self.key), tuple(events)
 
+    def _evaluate(
+        self,
+        request: EvaluateRequest,
+        weights: dict[str, Weights],
+        noise: dict[str, NoiseSource],
+        reservation: Reservation,
+    ) -> tuple[bytes, tuple[ModelEvent, ...]]:
+        """The report, signed, and what was done for it."""
+        histograms: dict[str, Weights] = {}
+        events: list[ModelEvent] = []
+        for metrics, model in request.plan.measured(request.round):
+            kind = model.spec.kind
+            result = evaluate_round(
+                weights[kind],
+                SilentSource(self.source),
+                metrics,
+                model.spec,
+                noise[metrics.event(kind).model],
+                cohorts=reservation.charge.cohorts,
+            )
+            histograms[kind] = {"histogram": result.histogram}
+            events.append(result.event)
+        report = MetricReport(plan=request.plan.digest, round=request.round, node=self.name)
+        return pack_signed(report, join(histograms), self.key), tuple(events)
+
     def _noise(self, plan: Plan, round_number: int, kind: str) -> NoiseSource:
         noise = self.noise(plan, round_number, kind)
         if not (noise.has_guarantee or self.policy.allow_without_guarantee):
@@ -168,15 +242,15 @@ class Node:
         return pack_signed(refusal, {}, self.key)
 
 
-def _active_weights(request: TrainRequest, arrays: Weights) -> dict[str, Weights]:
-    """The arrays by model kind; ``MessageError`` unless they are those that the round trains."""
-    active = {model.spec.kind: model.spec for model in request.plan.active(request.round)}
-    if not active:
-        raise MessageError(f"the plan has {request.plan.rounds} rounds, asked was {request.round}")
+def _weights_of(models: tuple[ModelPlan, ...], arrays: Weights) -> dict[str, Weights]:
+    """The arrays by model kind; ``MessageError`` unless they are those of ``models``."""
+    specs = {model.spec.kind: model.spec for model in models}
+    if not specs:
+        raise MessageError("the plan has no such round, or no metrics after it")
     weights = split(arrays)
-    if weights.keys() != active.keys():
-        raise MessageError(f"round {request.round} trains other models than were sent")
-    for kind, spec in active.items():
+    if weights.keys() != specs.keys():
+        raise MessageError("the round is for other models than were sent")
+    for kind, spec in specs.items():
         check_weights(weights[kind], spec)
     return weights
 

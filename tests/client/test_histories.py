@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cloister_client.histories import History, Interaction, MemoryHistorySource
+from cloister_client.histories import History, Interaction, MemoryHistorySource, SilentSource
 from cloister_shared.curriculum import Curriculum, Item, Skill
 from cloister_shared.errors import DataError
 
@@ -88,3 +88,19 @@ def test_learners_are_those_of_the_role_and_the_cohorts(purpose, cohorts, found)
 
 def test_histories_come_in_the_order_in_which_they_were_asked_for():
     assert [len(one) for one in SOURCE.load(["d", "a", "c"], "train")] == [3, 0, 2]
+
+
+class Unreadable(MemoryHistorySource):
+    """Holds one learner whose records cannot be used."""
+
+    def load(self, learners, purpose):
+        if "broken" in learners:
+            raise DataError("an answer was altered")
+        return super().load(learners, purpose)
+
+
+def test_of_learners_who_are_read_together_only_the_one_who_cannot_be_used_is_left_out():
+    source = Unreadable({"ada": made_up_history(3, 1), "ben": made_up_history(2, 2)})
+    found = SilentSource(source).load(["ada", "broken", "ben"], "train")
+    assert [len(history) for history in found] == [3, 0, 2]
+    assert found[0] is source.histories["ada"]

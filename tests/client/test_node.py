@@ -364,10 +364,30 @@ class FailingSource:
         raise self.error
 
 
-def test_a_refusal_names_no_learner_even_if_the_data_is_bad():
+@dataclass(frozen=True)
+class UnlistedSource:
+    """Cannot even say who is enrolled."""
+
+    error: Exception
+
+    def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
+        raise self.error
+
+    def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
+        return []
+
+
+@pytest.mark.parametrize("broken", ["their records", "the list"])
+def test_records_that_cannot_be_used_are_left_out_and_nobody_outside_is_told(broken, caplog):
+    """A refusal would tell that a learner with such records is enrolled."""
     error = DataError("ada lovelace has an answer to an unknown item")
-    answer = make_node(source=FailingSource(error)).answer_train(request(make_plan()))
-    assert refusal_of(answer) == "message"
+    source = FailingSource(error) if broken == "their records" else UnlistedSource(error)
+    message = request(make_plan())
+    answer = make_node(source=source).answer_train(message)
+    unpack(answer, Contribution)
+    assert len(answer) == len(make_node().answer_train(message))
+    assert "cannot be used" in caplog.text or "could not be listed" in caplog.text
+    assert "lovelace" not in caplog.text
     assert b"lovelace" not in answer
 
 

@@ -16,6 +16,7 @@ from cloister_client.histories import History
 from cloister_client.store.database import chunks
 from cloister_client.store.tables import interactions, learners
 from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import DataError
 
 CACHED_ANSWERS = 10_000_000
 """Answers kept in memory at most: about 200 MB."""
@@ -106,8 +107,18 @@ def _read(
             select(*columns).where(interactions.c.learner_id.in_(chunk))
         ).all()
         if rows:
-            histories += _pack(*zip(*rows, strict=True), curriculum=curriculum)
+            histories += _readable(rows, curriculum)
     return histories
+
+
+def _readable(rows: Sequence[Any], curriculum: Curriculum) -> list[tuple[int, History]]:
+    try:
+        return _pack(*zip(*rows, strict=True), curriculum=curriculum)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise DataError(
+            "an answer in the store was altered: it cannot be read; restore a backup, or erase "
+            "the learner and import again"
+        ) from error
 
 
 def _pack(*columns: tuple[Any, ...], curriculum: Curriculum) -> list[tuple[int, History]]:
@@ -115,9 +126,12 @@ def _pack(*columns: tuple[Any, ...], curriculum: Curriculum) -> list[tuple[int, 
     learner, arrival, when = (np.array(columns[position]) for position in (0, 1, 5))
     order = np.lexsort((arrival, when, learner))
     items = np.array(columns[2], dtype=np.int32)
+    skills = _skills(items, columns[3], curriculum)
+    if items.min() < 0 or skills.max(initial=-1) >= len(curriculum.skills):
+        raise ValueError("an item or a skill has no place in the curriculum")
     together = History(
         items=items[order],
-        skills=_skills(items, columns[3], curriculum)[order],
+        skills=skills[order],
         correct=np.array(columns[4], dtype=np.float32)[order],
         when=when[order],
     )

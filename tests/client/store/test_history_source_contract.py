@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sqlalchemy import create_engine, text
 
 from cloister_client.histories import History, HistorySource, Interaction, MemoryHistorySource
 from cloister_client.store import Store
@@ -133,3 +134,26 @@ def test_an_unknown_skill_is_refused(make: Make) -> None:
     with pytest.raises(DataError, match="the skill is not in the curriculum 'fr") as caught:
         make([Interaction("ada", "i0", True, 1.0, "a", skills=("s9",))])
     assert "s9" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE interactions SET item = 99",
+        "UPDATE interactions SET item = -1",
+        "UPDATE interactions SET skills = '99'",
+        "UPDATE interactions SET skills = 'x'",
+    ],
+)
+def test_a_row_that_was_altered_is_a_data_error_that_repeats_nothing_of_it(
+    open_store: Callable[..., Store], url: str, answers: Answers, change: str
+) -> None:
+    store = open_store()
+    store.import_interactions(answers("ada"))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    engine.dispose()
+    with pytest.raises(DataError, match="was altered: it cannot be read") as caught:
+        store.load([store.pseudonym("ada")], "serve")
+    assert "99" not in str(caught.value)
