@@ -2,6 +2,15 @@
 
 from cloister_client.ledger.base import Ledger, Reservation
 from cloister_client.ledger.memory import MemoryLedger
+from cloister_client.ledger.personal import PersonalChain, Wish, WishKind
 from cloister_client.ledger.sqlite import SqliteLedger
 
-__all__ = ["Ledger", "MemoryLedger", "Reservation", "SqliteLedger"]
+__all__ = [
+    "Ledger",
+    "MemoryLedger",
+    "PersonalChain",
+    "Reservation",
+    "SqliteLedger",
+    "Wish",
+    "WishKind",
+]

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from cloister_client.ledger.file import require_key
+from cloister_client.ledger.personal import Opening
 from cloister_shared import __version__
 from cloister_shared.errors import INFINITE, BudgetExceededError, LedgerError
 from cloister_shared.privacy.budget import Budget
@@ -54,11 +56,7 @@ class Ledger(ABC):
     """
 
     def __init__(self, header: LedgerHeader, key: SigningKey) -> None:
-        if header.key != key.public:
-            raise LedgerError(
-                "the ledger was made with another signing key than this node's; restore the keys "
-                "that belong to it"
-            )
+        require_key(header, key)
         self._header = header
         self._key = key
         self._chain = Chain(header)
@@ -85,6 +83,14 @@ class Ledger(ABC):
         """Keep one more entry and the head that it leads to; called within a transaction."""
 
     @abstractmethod
+    def _personal(self) -> tuple[int, str]:
+        """Length and last digest of the personal chain; called within a transaction."""
+
+    @abstractmethod
+    def _keep_opening(self, entry: int, opening: Opening) -> None:
+        """Keep what the commitment in RESERVE number ``entry`` is of; within a transaction."""
+
+    @abstractmethod
     def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:
         """Keep the bytes of COMMIT number ``entry``, in place of its run's and role's earlier."""
 
@@ -106,9 +112,15 @@ class Ledger(ABC):
                 return self._again(released, charge)
             price = charge.cost(self.header.order)
             granted = charge.model_copy(update={"cohorts": self._paying(charge, price)})
+            opening = Opening.of(*self._personal())
             entry = Reserve(
-                previous=chain.last, charge=granted, cost=price, code_version=__version__
+                previous=chain.last,
+                charge=granted,
+                cost=price,
+                code_version=__version__,
+                personal=opening.commitment,
             )
+            self._keep_opening(chain.length, opening)
             self._write(entry)
             return Reservation(granted, chain.length)
 
@@ -147,10 +159,11 @@ class Ledger(ABC):
         with self._transaction():
             return (run, plan) in self._caught_up().charged_plans
 
-    def rounds_released(self, run: str) -> set[int]:
-        """The rounds of ``run`` whose contribution was committed."""
+    def rounds_released(self, run: str, role: Role = "train") -> set[int]:
+        """The rounds of ``run`` of which something made of ``role``'s records was committed."""
         with self._transaction():
-            return {key[1] for key in self._caught_up().released if key[0] == run}
+            keys = list(self._caught_up().released)
+        return {number for name, number, read in keys if (name, read) == (run, role)}
 
     def export(self) -> LedgerExport:
         """Everything an auditor needs to recompute the spend."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from cloister_client.ledger.base import Ledger, new_ledger
+from cloister_client.ledger.personal import Opening
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_format import Entry, Role, RoundKey, SignedHead
 from cloister_shared.signing import SigningKey
@@ -37,6 +38,12 @@ class MemoryLedger(Ledger):
     def _append(self, entry: Entry, head: SignedHead) -> None:
         self._kept.append((entry, head.digest))
         self._last_head = head
+
+    def _personal(self) -> tuple[int, str]:
+        return 0, self.header.digest
+
+    def _keep_opening(self, entry: int, opening: Opening) -> None:
+        """Nobody asks for it: there are no wishes in a memory ledger."""
 
     def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:
         run, _, role = key

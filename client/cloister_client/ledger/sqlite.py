@@ -2,15 +2,25 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from cloister_client.ledger.base import Ledger, Reservation, new_ledger
+from cloister_client.ledger.file import (
+    SCHEMA,
+    connect,
+    empty_log,
+    opened,
+    read_header,
+    require,
+    transaction,
+    usable,
+)
+from cloister_client.ledger.personal import Opening, begin_personal_chain, personal_state
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_chain import latest_totals
@@ -24,25 +34,9 @@ from cloister_shared.privacy.ledger_format import (
 from cloister_shared.privacy.ledger_totals import Totals
 from cloister_shared.signing import SigningKey
 
-_PATIENCE_S = 30.0
-"""How long one process waits for another's transaction."""
-
 _BALANCE_EVERY = 1000
 """Entries between two signed balances."""
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
-_SCHEMA = """
-CREATE TABLE header (document TEXT NOT NULL);
-CREATE TABLE head (document TEXT NOT NULL);
-CREATE TABLE balance (document TEXT NOT NULL);
-CREATE TABLE entries (sequence INTEGER PRIMARY KEY, text BLOB NOT NULL);
-CREATE TABLE outbox (
-    run TEXT, role TEXT, sequence INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (run, role)
-);
-CREATE TRIGGER entries_are_kept BEFORE DELETE ON entries
-    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER entries_stay BEFORE UPDATE ON entries
-    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-"""
 
 
 class SqliteLedger(Ledger):
@@ -55,7 +49,7 @@ class SqliteLedger(Ledger):
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, key: SigningKey) -> None:
-        super().__init__(_read_header(connection, path), key)
+        super().__init__(read_header(connection, path), key)
         self._connection = connection
         self._path = path
         self._lock = threading.Lock()
@@ -72,11 +66,12 @@ class SqliteLedger(Ledger):
                 f"cannot make a ledger at {path.name}: {error.strerror}; none is ever overwritten"
             ) from error
         header, head = new_ledger(budget, key, enforced)
-        with _usable(path):
-            connection = _connect(path)
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+        with usable(path):
+            connection = connect(path)
+            connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
             connection.execute("INSERT INTO header VALUES (?)", (header.model_dump_json(),))
             connection.execute("INSERT INTO head VALUES (?)", (head.model_dump_json(),))
+            begin_personal_chain(connection, header, key)
             connection.execute("COMMIT")
         return cls(connection, path, key)
 
@@ -86,9 +81,9 @@ class SqliteLedger(Ledger):
 
         A missing ledger is never made anew: that would forget what was spent.
         """
-        _require(path)
-        with _usable(path):
-            ledger = cls(_connect(path), path, key)
+        require(path)
+        with usable(path):
+            ledger = cls(connect(path), path, key)
         ledger.spent()
         return ledger
 
@@ -99,7 +94,7 @@ class SqliteLedger(Ledger):
         Only the entries since are read. Raises ``LedgerError`` as :meth:`open` does, but not for
         an older entry that was altered.
         """
-        with _opened(path) as connection:
+        with opened(path) as connection:
             ledger = cls(connection, path, key)
             with ledger._transaction():
                 balance = ledger._balance()
@@ -109,13 +104,8 @@ class SqliteLedger(Ledger):
     def commit(self, reservation: Reservation, payload: bytes) -> None:
         """Put ``payload`` into the outbox and empty the log into the file, before it is sent."""
         super().commit(reservation, payload)
-        with self._lock, _usable(self._path):
-            end = time.monotonic() + _PATIENCE_S
-            # SQLite does not wait for another process that is doing the same.
-            while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                if time.monotonic() > end:
-                    raise LedgerError(f"the ledger {self._path.name} is held by another process")
-                time.sleep(0.01)
+        with self._lock, usable(self._path):
+            empty_log(self._connection, self._path)
 
     def close(self) -> None:
         """Close the file."""
@@ -123,14 +113,8 @@ class SqliteLedger(Ledger):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock, _usable(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+        with self._lock, usable(self._path), transaction(self._connection):
+            yield
 
     def _entries(self, start: int) -> Iterator[tuple[Entry, str]]:
         rows = self._connection.execute(
@@ -170,6 +154,13 @@ class SqliteLedger(Ledger):
         document = balance.signed(self._key).model_dump_json()
         self._connection.execute("INSERT INTO balance VALUES (?)", (document,))
 
+    def _personal(self) -> tuple[int, str]:
+        return personal_state(self._connection, self.header)
+
+    def _keep_opening(self, entry: int, opening: Opening) -> None:
+        row = (entry, opening.length, opening.salt)
+        self._connection.execute("INSERT INTO openings VALUES (?, ?, ?)", row)
+
     def _keep_payload(self, key: RoundKey, entry: int, payload: bytes) -> None:
         run, _, role = key
         row = (run, role, entry, payload)
@@ -181,55 +172,3 @@ class SqliteLedger(Ledger):
             "SELECT payload FROM outbox WHERE sequence = ?", (entry,)
         ).fetchone()
         return None if row is None else bytes(row[0])
-
-
-def _require(path: Path) -> None:
-    if not path.exists():
-        raise LedgerError(
-            f"the ledger {path.name} is missing; restore it from a backup, nothing is released "
-            "without it"
-        )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to an existing ledger, for as long as it is needed."""
-    _require(path)
-    with _usable(path), closing(_connect(path)) as connection:
-        yield connection
-
-
-def _read_header(connection: sqlite3.Connection, path: Path) -> LedgerHeader:
-    try:
-        (document,) = connection.execute("SELECT document FROM header").fetchone()
-        if '"format":1,' in document:
-            raise LedgerError(
-                f"the ledger {path.name} has format 1, which is no longer read; finish what runs "
-                "with the version that made it, or make a new node"
-            )
-        return LedgerHeader.model_validate_json(document)
-    except (TypeError, ValidationError) as error:
-        raise LedgerError(f"{path.name} is not a ledger, or was altered") from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA secure_delete=ON")
-    return connection
-
-
-@contextmanager
-def _usable(path: Path) -> Iterator[None]:
-    """Turn what SQLite cannot do with the file into a ``LedgerError``."""
-    try:
-        yield
-    # SQLite's own messages quote a damaged file, not always in UTF-8.
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise LedgerError(
-            f"the ledger {path.name} cannot be read or written ({error}); nothing is released "
-            "without it"
-        ) from error

@@ -19,6 +19,7 @@ from cloister_shared.privacy.events import Event
 from cloister_shared.signing import SigningKey, is_signed
 
 Role = Literal["train", "evaluation"]
+ROLES: tuple[Role, ...] = ("train", "evaluation")
 Group = tuple[Role, str]
 """A role and a cohort: the learners that are charged together."""
 RoundKey = tuple[str, int, Role]
@@ -79,12 +80,18 @@ class Link(Frozen):
 
 
 class Reserve(Link):
-    """The charge of one attempt at a round. ``cost`` is in micro-units, ``None`` if infinite."""
+    """The charge of one attempt at a round. ``cost`` is in micro-units, ``None`` if infinite.
+
+    ``personal`` commits to the node's personal chain as it was then: the SHA-256 of a fresh salt
+    of 32 bytes and of the chain's last digest. Without the salt it tells nothing, not even whether
+    anything was added since the last RESERVE.
+    """
 
     kind: Literal["RESERVE"] = "RESERVE"
     charge: Charge
     cost: int | None = Field(ge=0)
     code_version: str
+    personal: str
 
 
 class Start(Link):

@@ -61,7 +61,8 @@ def export_of(
         fields = {"of": reserved, **step}
         if step["kind"] == "RESERVE":
             reserved = number
-            fields = {"cost": step["charge"].cost(top.order), "code_version": "1", **step}
+            price = step["charge"].cost(top.order)
+            fields = {"cost": price, "code_version": "1", "personal": "0" * 64, **step}
         entries.append(ENTRY.validate_python({"previous": last, **fields}))
         last = entries[-1].digest
     head = SignedHead(ledger=top.ledger, length=len(entries), digest=last)

@@ -107,6 +107,7 @@ TAMPERINGS: dict[str, Callable[[list[Entry]], list[Entry]]] = {
             charge=charge(9),
             cost=charge(9).cost(BUDGET.order),
             code_version="1",
+            personal="0" * 64,
         ),
     ],
 }
