@@ -88,6 +88,7 @@ class PrivateEngine:
             max_grad_norm=task.mechanism.clip_norm,
             expected_batch_size=task.batch_size,
             noise=task.noise,
+            noise_kind=task.mechanism.noise,
         )
 
     def step(self, histories: Sequence[History]) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
 
-from cloister_shared.privacy.noise import NoiseSource, gaussian
+from cloister_shared.privacy.noise import NoiseSource
+from cloister_shared.privacy.release import NoiseKind, noised
 
 
 class LearnerOptimizer(DPOptimizerFastGradientClipping):
@@ -23,6 +24,7 @@ class LearnerOptimizer(DPOptimizerFastGradientClipping):
         max_grad_norm: float,
         expected_batch_size: float,
         noise: NoiseSource,
+        noise_kind: NoiseKind,
     ) -> None:
         super().__init__(
             optimizer,
@@ -32,11 +34,15 @@ class LearnerOptimizer(DPOptimizerFastGradientClipping):
             loss_reduction="mean",
         )
         self.noise = noise
+        self.noise_kind = noise_kind
 
     def start_sum(self) -> None:
-        """Begin a step with a sum of zero, so that an empty batch is noised like any other."""
+        """Begin a step with a sum of zero, so that an empty batch is noised like any other.
+
+        In float64: what many batches add up to is not rounded again with each of them.
+        """
         for parameter in self.params:
-            parameter.summed_grad = torch.zeros_like(parameter)
+            parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float64)
 
     def add_clipped(self, sums: Sequence[torch.Tensor]) -> None:
         """Add sums of clipped gradients, one for each parameter in the optimizer's order."""
@@ -45,15 +51,18 @@ class LearnerOptimizer(DPOptimizerFastGradientClipping):
         self.accumulate()
 
     def add_noise(self) -> None:
-        """Add ``noise_multiplier · max_grad_norm`` times a standard Gaussian."""
-        count = sum(parameter.numel() for parameter in self.params)
-        scale = self.noise_multiplier * self.max_grad_norm
-        drawn = torch.from_numpy(scale * gaussian(self.noise, count))
-        offset = 0
-        for parameter in self.params:
-            part = drawn[offset : offset + parameter.numel()].view_as(parameter)
-            parameter.grad = (parameter.summed_grad.double() + part).to(parameter.dtype)
-            offset += parameter.numel()
+        """Make a release of the sum of all parameters: noise of the multiplier times the clip."""
+        total = torch.cat([parameter.summed_grad.flatten() for parameter in self.params])
+        noisy = noised(
+            total.detach().numpy(),
+            self.max_grad_norm,
+            self.noise_multiplier,
+            self.noise_kind,
+            self.noise,
+        )
+        sizes = [parameter.numel() for parameter in self.params]
+        for parameter, part in zip(self.params, torch.from_numpy(noisy).split(sizes), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def step(self, closure: Any = None) -> Any:
         """Noise the sum, divide it by the public batch size and take one step."""

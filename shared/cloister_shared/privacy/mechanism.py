@@ -2,13 +2,17 @@
 
 import math
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE, NonPrivate, SampledGaussian
+from cloister_shared.privacy.release import NoiseKind
 
 MIN_CLIP = 1e-6
 """Far below it, float32 would round the noise away."""
+
+MAX_DISCRETE_NOISE = 1e4
+"""Beyond it, whole numbers of so fine a grid would not all be doubles."""
 
 
 class Mechanism(Frozen):
@@ -16,12 +20,14 @@ class Mechanism(Frozen):
 
     The noise's standard deviation is ``noise_multiplier · clip_norm`` on the *sum*, which is then
     divided by the public ``sampling_rate · declared size``. ``noise_multiplier`` 0 means no noise
-    and no clip: non-private.
+    and no clip: non-private. ``noise`` is rounded from doubles, or drawn exactly on the integers
+    (ADR 0021); both are charged alike.
     """
 
     noise_multiplier: float = Field(ge=0, le=MAX_NOISE)
     clip_norm: float = Field(ge=MIN_CLIP)
     sampling_rate: float = Field(gt=0, le=1)
+    noise: NoiseKind = "gaussian"
 
     @field_validator("noise_multiplier")
     @classmethod
@@ -29,6 +35,14 @@ class Mechanism(Frozen):
         if 0 < noise_multiplier < MIN_NOISE:
             raise ValueError(f"noise multiplier must be 0 or at least {MIN_NOISE:g}")
         return noise_multiplier
+
+    @model_validator(mode="after")
+    def _check_discrete(self) -> "Mechanism":
+        if self.noise == "discrete_gaussian" and self.noise_multiplier > MAX_DISCRETE_NOISE:
+            raise ValueError(
+                f"a discrete Gaussian's noise multiplier must be at most {MAX_DISCRETE_NOISE:g}"
+            )
+        return self
 
     @property
     def is_private(self) -> bool:

@@ -79,8 +79,9 @@ class KeyedNoise:
 
 def uniform(source: NoiseSource, count: int) -> NDArray[np.float64]:
     """``count`` doubles in the open interval (0, 1), 52 random bits each."""
-    integers = np.frombuffer(source.random_bytes(8 * count), dtype="<u8") >> (64 - _BITS)
-    return np.asarray((integers + 0.5) / 2.0**_BITS, dtype=np.float64)
+    drawn = (np.frombuffer(source.random_bytes(8 * count), dtype="<u8") >> (64 - _BITS)) + 0.5
+    drawn *= 2.0**-_BITS
+    return np.asarray(drawn, dtype=np.float64)
 
 
 def bernoulli(source: NoiseSource, probability: float, count: int) -> NDArray[np.bool_]:
@@ -95,13 +96,19 @@ def gaussian(source: NoiseSource, count: int) -> NDArray[np.float64]:
     evaluate instead of two: cos = (1 - t²)/(1 + t²), sin = 2t/(1 + t²).
     """
     pairs = (count + 1) // 2
-    radius = np.sqrt(-2 * np.log(uniform(source, pairs)))
-    tangent = np.tan(np.pi * uniform(source, pairs))
+    radius, tangent = uniform(source, pairs), uniform(source, pairs)
+    np.log(radius, out=radius)
+    radius *= -2
+    np.sqrt(radius, out=radius)
+    tangent *= np.pi
+    np.tan(tangent, out=tangent)
     square = tangent * tangent
-    scale = radius / (1 + square)
+    scale = np.divide(radius, 1 + square, out=radius)
     normals = np.empty(2 * pairs)
-    np.multiply(scale, 1 - square, out=normals[:pairs])
-    np.multiply(scale, 2 * tangent, out=normals[pairs:])
+    np.subtract(1, square, out=square)
+    np.multiply(scale, square, out=normals[:pairs])
+    tangent *= 2
+    np.multiply(scale, tangent, out=normals[pairs:])
     return normals[:count]
 
 

@@ -20,6 +20,7 @@ from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.mechanism import Mechanism
 from cloister_shared.privacy.noise import NoiseSource, SystemNoise
+from cloister_shared.privacy.release import NoiseKind
 
 from ..learners import (
     SKILLS,
@@ -61,13 +62,17 @@ def make_case(
     sampling_rate: float = 1.0,
     declared_size: int = 20,
     steps: int = 1,
+    noise: NoiseKind = "gaussian",
 ) -> Case:
     spec = DktSpec(skills=SKILLS, hidden=hidden)
     return Case(
         spec=spec,
         weights=random_weights(spec),
         mechanism=Mechanism(
-            noise_multiplier=noise_multiplier, clip_norm=clip_norm, sampling_rate=sampling_rate
+            noise_multiplier=noise_multiplier,
+            clip_norm=clip_norm,
+            sampling_rate=sampling_rate,
+            noise=noise,
         ),
         local=LocalTraining(steps=steps, learning_rate=10.0, window=5),
         declared_size=declared_size,

@@ -9,11 +9,12 @@ import torch
 
 from cloister_client.models.dkt import DktKind
 from cloister_client.models.table_gradient import LearnerTables
-from cloister_client.training import clipping, engine, optimizer, train_round
+from cloister_client.training import clipping, engine, train_round
 from cloister_client.training import round as round_module
 from cloister_client.training.clipping import clipped_sums
 from cloister_client.training.coefficients import coefficients_for
 from cloister_client.training.engine import PrivateEngine
+from cloister_shared.privacy import release
 from cloister_shared.privacy.noise import bernoulli, gaussian, uniform
 
 from ..learners import ConstantNoise, made_up_history
@@ -44,6 +45,10 @@ def noise_without_answers() -> None:
     check_noise(train_round, make_case(hidden=32), [made_up_history(0, 0)] * 3)
 
 
+def noise_on_the_integers() -> None:
+    check_noise(train_round, make_case(hidden=32, noise="discrete_gaussian"), RAGGED[2:3])
+
+
 def noise_for_an_empty_sample() -> None:
     """At this rate nobody is ever sampled."""
     check_noise(train_round, make_case(hidden=32, sampling_rate=1e-12), RAGGED)
@@ -71,6 +76,7 @@ def no_seed_matters() -> None:
         sensitivity,
         noise_without_learners,
         noise_without_answers,
+        noise_on_the_integers,
         noise_for_an_empty_sample,
         poisson_sampling,
         public_divisor,
@@ -95,7 +101,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def scaled_noise(factor: float) -> Patch:
     return lambda patch: patch.setattr(
-        optimizer, "gaussian", lambda source, count: factor * gaussian(source, count)
+        release, "gaussian", lambda source, count: factor * gaussian(source, count)
     )
 
 
@@ -105,19 +111,19 @@ def noise_on_some_weights_only(patch: pytest.MonkeyPatch) -> None:
         drawn[-100:] = 0
         return drawn
 
-    patch.setattr(optimizer, "gaussian", partial)
+    patch.setattr(release, "gaussian", partial)
 
 
 def uniform_noise(patch: pytest.MonkeyPatch) -> None:
     def same_variance(source, count):
         return np.sqrt(12) * (uniform(source, count) - 0.5)
 
-    patch.setattr(optimizer, "gaussian", same_variance)
+    patch.setattr(release, "gaussian", same_variance)
 
 
 def noise_of_torch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        optimizer, "gaussian", lambda _, count: torch.randn(count, dtype=torch.float64).numpy()
+        release, "gaussian", lambda _, count: torch.randn(count, dtype=torch.float64).numpy()
     )
 
 

@@ -22,6 +22,7 @@ def test_the_command_writes_the_figures_by_name(tmp_path: Path) -> None:
     assert outcome.exit_code == 0
     assert json.loads(path.read_text())["figures"].keys() == {
         "noise_ms_per_100k",
+        "discrete_noise_ms_per_100k",
         "noise_over_numpy",
     }
 
