@@ -15,7 +15,7 @@ from cloister_client.budget_commands import budget, export_ledger
 from cloister_client.config import NodeConfig
 from cloister_client.home import NodeHome
 from cloister_client.importing import FORMATS, ColumnMap, Tally, assistments_curriculum, read
-from cloister_client.learner_commands import erase, opt_in, opt_out
+from cloister_client.learner_commands import erase, opt_in, opt_out, readmit
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.frozen import describe
@@ -136,7 +136,7 @@ def serve(
     run_server(home, host or serving.host, serving.port if port is None else port)
 
 
-for _command in (budget, export_ledger, opt_out, opt_in, erase):
+for _command in (budget, export_ledger, opt_out, opt_in, erase, readmit):
     app.command()(_command)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import yaml
 
 from cloister_client.config import NodeConfig
-from cloister_client.ledger import SqliteLedger
+from cloister_client.ledger import PersonalChain, SqliteLedger
 from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
 from cloister_shared.curriculum import Curriculum, load_curriculum
-from cloister_shared.errors import ConfigError
+from cloister_shared.errors import CloisterError, ConfigError
 from cloister_shared.privacy.ledger_format import LedgerHeader
 from cloister_shared.privacy.ledger_totals import Totals
 from cloister_shared.signing import SigningKey
@@ -72,7 +72,8 @@ class NodeHome:
     def store(self) -> Store:
         """The learner records, opened; to be closed by the caller.
 
-        Raises ``ConfigError`` if learners belong to a cohort that the config no longer has.
+        What learners asked for is done first, should an older store have been put back. Raises
+        ``ConfigError`` if learners belong to a cohort that the config no longer has.
         """
         keys = Pseudonymizer(
             self._secret(PSEUDONYM_KEY), self._secret(ROLE_KEY), self.config.evaluation_share
@@ -83,15 +84,20 @@ class NodeHome:
             simulation=self.config.simulation,
             cohort=self.config.cohorts[-1],
         )
+        with self.personal_chain() as chain:
+            asked = chain.wishes()
         store = Store.open(url, self.curriculum, keys, rules)
-        missing = sorted(store.cohorts().difference(self.config.cohorts))
-        if missing:
+        try:
+            store.follow(asked)
+            self._require_cohorts(store)
+        except CloisterError:
             store.close()
-            raise ConfigError(
-                f"{CONFIG} no longer has the cohort {', '.join(missing)}, to which learners "
-                "belong; add it again: a cohort is never removed"
-            )
+            raise
         return store
+
+    def personal_chain(self) -> PersonalChain:
+        """What learners asked for, verified; to be closed by the caller."""
+        return PersonalChain.open(self.path / LEDGER, self.signing_key())
 
     def ledger(self) -> SqliteLedger:
         """The privacy ledger, verified; to be closed by the caller.
@@ -135,6 +141,14 @@ class NodeHome:
             raise ConfigError(
                 f"{CONFIG} says epsilon {given.epsilon:g} at delta {given.delta:g}, the ledger was "
                 f"made for {fixed.epsilon:g} at {fixed.delta:g}; a budget is fixed for ever"
+            )
+
+    def _require_cohorts(self, store: Store) -> None:
+        missing = sorted(store.cohorts().difference(self.config.cohorts))
+        if missing:
+            raise ConfigError(
+                f"{CONFIG} no longer has the cohort {', '.join(missing)}, to which learners "
+                "belong; add it again: a cohort is never removed"
             )
 
     def _write_settings(self) -> None:

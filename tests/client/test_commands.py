@@ -252,6 +252,15 @@ def test_erasing_deletes_what_was_held(node: Path, answers: Path) -> None:
     assert output("status", node)["interactions"] == 1
 
 
+def test_who_is_readmitted_can_be_imported_again(node: Path, answers: Path) -> None:
+    output("import", node, answers, *COLUMNS)
+    output("erase", node, "ada")
+    assert output("import", node, answers, *COLUMNS)["added"] == 0
+    assert output("readmit", node, "ada") == {"records_are_held": False}
+    assert output("import", node, answers, *COLUMNS)["added"] > 0
+    assert "Nothing to undo" in invoke("readmit", node, "ada").stdout
+
+
 @pytest.mark.parametrize("command", ["erase", "opt-out", "opt-in"])
 def test_a_learner_who_is_not_held_does_not_look_like_one_who_is(
     node: Path, answers: Path, command: str
@@ -265,7 +274,7 @@ def test_a_learner_who_is_not_held_does_not_look_like_one_who_is(
 
 def test_the_help_of_erase_says_that_it_is_for_ever() -> None:
     shown = " ".join(invoke("erase", "--help").stdout.split())
-    assert "This cannot be undone: later imports and live answers" in shown
+    assert "What was deleted cannot be brought back: later imports and live answers" in shown
 
 
 @pytest.mark.parametrize("port", ["99999", "-1"])

@@ -1,10 +1,12 @@
 """The store's database: connections, transactions, migrations, and the one dialect difference."""
 
+import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
@@ -42,15 +44,16 @@ class Database:
         self._writer = self._engine.execution_options(cloister_writes=True)
 
     @contextmanager
-    def prepare(self) -> Iterator[Connection]:
+    def prepare(self, tombstone: Callable[[str], str]) -> Iterator[Connection]:
         """The transaction in which a store is made or migrated, by one process at a time.
 
-        Raises ``ServiceError`` if the database does not answer.
+        A migration may need the tombstones of pseudonyms. Raises ``ServiceError`` if the database
+        does not answer.
         """
         with _named(self._engine.url), self.write() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock(_PREPARE_LOCK)))
-            upgrade(connection)
+            upgrade(connection, tombstone)
             yield connection
 
     def read(self) -> AbstractContextManager[Connection]:
@@ -61,16 +64,38 @@ class Database:
         """A transaction that is undone by an exception; in SQLite one at a time."""
         return self._writer.begin()
 
+    def write_anew(self) -> None:
+        """Leave nothing of deleted rows in a SQLite file, its free space and its log.
+
+        Overwriting them is not enough: SQLite may have moved a row within its page, or to another,
+        and left the bytes where they were. PostgreSQL's files are its administrator's. Raises
+        ``ServiceError`` if there is no room for it, or readers do not let go of the log.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        with closing(self._engine.raw_connection()) as pooled:
+            connection = cast(sqlite3.Connection, pooled.driver_connection)
+            try:
+                connection.execute("VACUUM")
+                _empty_log(connection)
+            except sqlite3.Error as error:
+                raise ServiceError(
+                    f"the store cannot be written anew without the deleted rows ({error}); it is "
+                    "tried again when the store is opened next"
+                ) from error
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(
+    connection: Connection, tombstone: Callable[[str], str], revision: str = "head"
+) -> None:
     """Bring the tables to this release's; a newer release's are a ``ConfigError``."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, tombstone=tombstone)
     known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in known:
@@ -80,7 +105,7 @@ def upgrade(connection: Connection) -> None:
         )
     if current != known[0]:
         with _UPGRADE_LOCK:
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
 
 
 def insert(connection: Connection, table: Table) -> Any:
@@ -122,6 +147,7 @@ def _configure_sqlite(connection: Any, _: object) -> None:
         "journal_mode = WAL",
         "foreign_keys = ON",
         "secure_delete = ON",
+        "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -130,6 +156,15 @@ def _begin_sqlite(connection: Connection) -> None:
     """Writers take the lock at once: one that read first could not get it any more."""
     writes = connection.get_execution_options().get("cloister_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Bring everything from SQLite's log into the file, and cut the log to nothing."""
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() > end:
+            raise sqlite3.OperationalError("another process is reading it")
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -9,11 +9,18 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from cloister_client.histories import Interaction, not_in_curriculum
-from cloister_client.store.consent import erased_among
 from cloister_client.store.database import chunks, insert
-from cloister_client.store.learners import Learner, RoleOf, count_answers, enrol, find
+from cloister_client.store.learners import (
+    Learner,
+    RoleOf,
+    TombstoneOf,
+    count_answers,
+    enrol,
+    find,
+)
 from cloister_client.store.pseudonyms import Pseudonymizer
 from cloister_client.store.tables import interactions
+from cloister_client.store.wishes import erased_among
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import DataError
 
@@ -69,13 +76,17 @@ def prepare(
 
 
 def write(
-    connection: Connection, rows: Sequence[Row], cohort: str, role_of: RoleOf
+    connection: Connection,
+    rows: Sequence[Row],
+    cohort: str,
+    role_of: RoleOf,
+    tombstone_of: TombstoneOf,
 ) -> ImportReport:
     """Add the answers that are not there yet, and the learners who gave them."""
     pseudonyms = list(dict.fromkeys(row.pseudonym for row in rows))
-    erased = erased_among(connection, pseudonyms)
+    erased = erased_among(connection, pseudonyms, tombstone_of)
     admitted = [pseudonym for pseudonym in pseudonyms if pseudonym not in erased]
-    new = enrol(connection, admitted, cohort, role_of)
+    new = enrol(connection, admitted, cohort, role_of, tombstone_of)
     enrolled = find(connection, admitted)
     kept = [row for row in rows if row.pseudonym not in erased]
     _insert(connection, kept, enrolled)

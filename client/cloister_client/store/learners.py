@@ -8,12 +8,15 @@ from sqlalchemy import Connection, func, select, update
 
 from cloister_client.store.database import chunks, insert
 from cloister_client.store.tables import interactions, learners
+from cloister_client.store.wishes import earlier_places
 from cloister_shared.privacy.ledger_format import Role
 
 DEFAULT_COHORT = "all"
 
 RoleOf = Callable[[str], Role]
 """The role of a pseudonym that is enrolled."""
+TombstoneOf = Callable[[str], str]
+"""The tombstone of a pseudonym."""
 
 
 class Learner(NamedTuple):
@@ -38,14 +41,33 @@ def find(connection: Connection, pseudonyms: Sequence[str]) -> dict[str, Learner
     }
 
 
-def enrol(connection: Connection, pseudonyms: Sequence[str], cohort: str, role_of: RoleOf) -> int:
-    """Add those who are not there and return how many; cohort and role never change again."""
+def enrol(
+    connection: Connection,
+    pseudonyms: Sequence[str],
+    cohort: str,
+    role_of: RoleOf,
+    tombstone_of: TombstoneOf,
+) -> int:
+    """Add those who are not there and return how many; cohort and role never change again.
+
+    Whoever was erased and comes back goes on in their earlier role and cohort, whose budget their
+    records were part of: nobody has two.
+    """
     enrolled = find(connection, pseudonyms)
-    rows = [
-        {"pseudonym": one, "cohort": cohort, "role": role_of(one), "created": time.time()}
-        for one in pseudonyms
-        if one not in enrolled
-    ]
+    tombstones = {one: tombstone_of(one) for one in pseudonyms if one not in enrolled}
+    earlier = earlier_places(connection, list(tombstones.values()))
+    rows = []
+    for one, tombstone in tombstones.items():
+        role, term = earlier.get(tombstone) or (role_of(one), cohort)
+        rows.append(
+            {
+                "pseudonym": one,
+                "tombstone": tombstone,
+                "cohort": term,
+                "role": role,
+                "created": time.time(),
+            }
+        )
     if rows:
         connection.execute(insert(connection, learners).on_conflict_do_nothing(), rows)
     return len(rows)

@@ -30,6 +30,10 @@ class Pseudonymizer:
         """32 hex digits; the same for the same id and key."""
         return _keyed_hash(self._pseudonym_key, "learner", lms_id)[:16].hex()
 
+    def tombstone(self, pseudonym: str) -> str:
+        """64 hex digits: what stands for a learner when they are gone."""
+        return _keyed_hash(self._pseudonym_key, "tombstone", pseudonym).hex()
+
     def role(self, pseudonym: str) -> Role:
         """The permanent role: a hash under the role key falls below the evaluation share or not."""
         uniform = int.from_bytes(_keyed_hash(self._role_key, "role", pseudonym)[:8], "big") / 2**64

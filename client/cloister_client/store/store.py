@@ -12,9 +12,9 @@ from typing import Self
 from sqlalchemy import ColumnElement, Table, func, select
 
 from cloister_client.histories import History, Interaction, Purpose
+from cloister_client.ledger.personal import Wish
 from cloister_client.store import (
     activities,
-    consent,
     histories,
     identity,
     imports,
@@ -22,9 +22,10 @@ from cloister_client.store import (
     learners,
     model_versions,
     tables,
+    wishes,
 )
 from cloister_client.store.activities import Activity
-from cloister_client.store.consent import Consent, ConsentPurpose, eligible
+from cloister_client.store.consent import Consent, eligible
 from cloister_client.store.database import Database
 from cloister_client.store.imports import ImportReport
 from cloister_client.store.learners import DEFAULT_COHORT
@@ -97,7 +98,7 @@ class Store:
         other kind, ``ServiceError`` if its database does not answer.
         """
         database = Database(url)
-        with database.prepare() as connection:
+        with database.prepare(keys.tombstone) as connection:
             identity.identify(connection, curriculum, keys, (rules or StoreRules()).simulation)
         return cls(database, curriculum, keys, rules or StoreRules())
 
@@ -141,6 +142,7 @@ class Store:
                 prepared,
                 cohort or self._rules.cohort,
                 lambda one: given.get(one) or self._keys.role(one),
+                self._keys.tombstone,
             )
 
     def append(self, lms_id: str, interaction: Interaction) -> bool:
@@ -151,9 +153,15 @@ class Store:
         """Keep an ungraded activity; False if it is there already, or the learner was erased."""
         pseudonym = self.pseudonym(lms_id)
         with self._database.write() as connection:
-            if consent.erased_among(connection, [pseudonym]):
+            if wishes.erased_among(connection, [pseudonym], self._keys.tombstone):
                 return False
-            learners.enrol(connection, [pseudonym], self._rules.cohort, self._keys.role)
+            learners.enrol(
+                connection,
+                [pseudonym],
+                self._rules.cohort,
+                self._keys.role,
+                self._keys.tombstone,
+            )
             return activities.write(connection, pseudonym, activity, self._keys, self._curriculum)
 
     def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
@@ -174,24 +182,34 @@ class Store:
         with self._database.read() as connection:
             return histories.load(connection, learners, condition, self._curriculum, self._cache)
 
-    def set_consent(self, lms_id: str, purpose: ConsentPurpose, granted: bool) -> bool:
-        """Keep a learner's yes or no, for now and for data still to come.
+    def tombstone(self, lms_id: str) -> str:
+        """What a learner's wishes are kept under: 64 hex digits."""
+        return self._keys.tombstone(self.pseudonym(lms_id))
 
-        Returns whether the learner is in the store.
+    def place(self, lms_id: str) -> tuple[Role, str] | None:
+        """A learner's role and cohort; ``None`` if they are not held."""
+        table = tables.learners.c
+        statement = select(table.role, table.cohort).where(
+            table.pseudonym == self.pseudonym(lms_id)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(statement).one_or_none()
+            return None if row is None else (row.role, row.cohort)
+
+    def follow(self, asked: Mapping[str, Wish]) -> None:
+        """Do what the personal chain says, by tombstone, for now and for data still to come.
+
+        Whoever is erased loses all rows, and the file is written anew without them, also where an
+        earlier call did not get that far. Wishes that are not named stay as they are. Raises
+        ``ServiceError`` if another process does not let go of the old file's log.
         """
-        pseudonym = self.pseudonym(lms_id)
         with self._database.write() as connection:
-            consent.record(connection, pseudonym, purpose, granted)
-            same = tables.learners.c.pseudonym == pseudonym
-            return connection.scalar(select(tables.learners.c.id).where(same)) is not None
-
-    def erase(self, lms_id: str) -> bool:
-        """Delete a learner's rows; answers that are imported later are left out.
-
-        Returns whether any were held. What they said about consent is kept.
-        """
-        with self._database.write() as connection:
-            return consent.erase(connection, self.pseudonym(lms_id))
+            wishes.follow(connection, asked)
+            traces = wishes.has_traces(connection)
+        if traces:
+            self._database.write_anew()
+            with self._database.write() as connection:
+                wishes.no_traces(connection)
 
     def add_model_version(
         self, spec: ModelSpec, weights: Weights, plan_digest: str, round_number: int

@@ -47,6 +47,7 @@ learners = Table(
     METADATA,
     Column("id", RowId, primary_key=True),
     Column("pseudonym", String(32), nullable=False, unique=True),
+    Column("tombstone", String(64), nullable=False, unique=True),
     Column("cohort", Text, nullable=False),
     Column("role", String(16), nullable=False),
     Column("answers", Integer, nullable=False, server_default=text("0")),
@@ -54,7 +55,8 @@ learners = Table(
     CheckConstraint("role IN ('train', 'evaluation')", name="role"),
     sqlite_autoincrement=True,  # the number of an erased learner is never given out again
 )
-"""``answers`` is the number of the learner's interactions: rows are only ever added, so it also
+"""``tombstone`` is all that will be left of the learner when they are erased.
+``answers`` is the number of the learner's interactions: rows are only ever added, so it also
 tells readers that there are new ones."""
 
 interactions = Table(
@@ -85,23 +87,20 @@ activities = Table(
 )
 """What was done without a grade; ``item`` is NULL where it concerns none of the curriculum's."""
 
-consents = Table(
-    "consents",
+wishes = Table(
+    "wishes",
     METADATA,
-    Column("pseudonym", String(32), primary_key=True),
-    Column("purpose", String(16), primary_key=True),
-    Column("granted", Boolean, nullable=False),
-    Column("changed", Double, nullable=False),
+    Column("tombstone", String(64), primary_key=True),
+    Column("consent", Boolean),
+    Column("erased", Boolean, nullable=False),
+    Column("role", String(16)),
+    Column("cohort", Text),
+    Column("traces", Boolean, nullable=False),
 )
-"""What learners said; it holds before they first appear and after they were erased."""
-
-erasures = Table(
-    "erasures",
-    METADATA,
-    Column("pseudonym", String(32), primary_key=True),
-    Column("erased", Double, nullable=False),
-)
-"""Who was erased: an import that still holds them does not bring them back."""
+"""What learners asked for, as the personal chain says; it holds before they first appear and after
+they were erased. ``consent`` is NULL where they said nothing; role and cohort are those in which an
+erased learner goes on, should they come back. ``traces``: rows of theirs were deleted, the file was
+not yet written anew without them."""
 
 model_versions = Table(
     "model_versions",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloister_client.ledger import Wish
 from cloister_client.serving.access import MAX_BODY_BYTES
 from cloister_shared.model_specs.dkt import DktSpec
 
@@ -169,7 +170,7 @@ def test_a_newly_active_version_answers_at_once(client, trained_home):
 def test_an_erased_learner_is_served_as_a_beginner_and_stays_erased(client, trained_home):
     client.post("/v1/learners/ada/interactions", json=answer())
     with trained_home.store() as store:
-        store.erase("ada")
+        store.follow({store.tombstone("ada"): Wish(erased=True)})
     assert client.get("/v1/learners/ada/mastery").json()["answers"] == 0
     assert client.post("/v1/learners/ada/interactions", json=answer()).json()["stored"] is False
 

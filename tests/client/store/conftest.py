@@ -12,12 +12,14 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from cloister_client.histories import Interaction
+from cloister_client.ledger import Wish
 from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_shared.curriculum import Curriculum
 
 POSTGRESQL = "CLOISTER_TEST_POSTGRESQL"
 
 OpenStore = Callable[..., Store]
+Ask = Callable[..., None]
 
 
 @pytest.fixture
@@ -57,6 +59,16 @@ def open_store(url: str, curriculum: Curriculum, keys: Pseudonymizer) -> Iterato
 @pytest.fixture
 def store(open_store: OpenStore) -> Store:
     return open_store()
+
+
+@pytest.fixture
+def ask() -> Ask:
+    """One learner's wish, as the personal chain would say it."""
+
+    def ask(store: Store, learner: str, **wish: bool) -> None:
+        store.follow({store.tombstone(learner): Wish(**wish)})  # type: ignore[arg-type]
+
+    return ask
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 
 from cloister_client.histories import Interaction
 from cloister_client.store import Pseudonymizer, Store
-from cloister_client.store.database import Database
+from cloister_client.store.database import Database, upgrade
 from cloister_client.store.tables import METADATA
 from cloister_shared.curriculum import Curriculum, Item
 from cloister_shared.errors import ConfigError, ServiceError
@@ -24,10 +24,52 @@ OpenStore = Callable[..., Store]
 
 def test_migrations_lead_from_nothing_to_exactly_the_tables(url: str) -> None:
     database = Database(url)
-    with database.prepare() as connection:
+    with database.prepare(str) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, METADATA) == []
     database.close()
+
+
+def test_wishes_under_pseudonyms_are_carried_over_to_tombstones(
+    url: str, open_store: OpenStore, keys: Pseudonymizer, answers: Answers
+) -> None:
+    """A store of the first revision, in which ada and ben said no to something, cy is erased."""
+    ada, ben, cy = (keys.pseudonym(name) for name in ("ada", "ben", "cy"))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        upgrade(connection, keys.tombstone, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO learners (pseudonym, cohort, role, created) "
+                "VALUES (:a, 'all', 'train', 0)"
+            ),
+            {"a": ada},
+        )
+        for pseudonym, purpose, granted in (
+            (ada, "train", True),
+            (ada, "evaluate", False),
+            (ben, "train", False),
+            (cy, "train", True),
+        ):
+            connection.execute(
+                text("INSERT INTO consents VALUES (:pseudonym, :purpose, :granted, 0)"),
+                {"pseudonym": pseudonym, "purpose": purpose, "granted": granted},
+            )
+        connection.execute(text("INSERT INTO erasures VALUES (:cy, 0)"), {"cy": cy})
+    engine.dispose()
+    store = open_store()
+    report = store.import_interactions([*answers("ada"), *answers("ben"), *answers("cy")])
+    assert (report.learners_added, report.of_erased) == (1, 3)
+    assert store.learners("train") == store.learners("evaluate") == []
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        wishes = connection.execute(text("SELECT tombstone, consent, erased FROM wishes")).all()
+    engine.dispose()
+    assert {tuple(row) for row in wishes} == {
+        (keys.tombstone(ada), False, False),
+        (keys.tombstone(ben), False, False),
+        (keys.tombstone(cy), True, True),
+    }
 
 
 def test_opening_again_migrates_nothing_and_keeps_everything(

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloister_client.histories import History, Interaction
+from cloister_client.ledger import Wish
 from cloister_client.store import ImportReport, Pseudonymizer, Store
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError, DataError
@@ -147,7 +148,7 @@ def test_no_file_holds_a_learners_id(
     learner = "Ottilie.Sentinel@school.example"
     with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}", curriculum, keys) as store:
         store.append(learner, Interaction(learner, "i0", True, 1.0, f"attempt of {learner}"))
-        store.set_consent(learner, "train", granted=False)
+        store.follow({store.tombstone(learner): Wish(consent=False)})
         written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert store.pseudonym(learner).encode() in written
     assert b"Sentinel" not in written

@@ -16,6 +16,7 @@ from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.model_specs.recommender import RecommenderSpec
 
 OpenStore = Callable[..., Store]
+Ask = Callable[..., None]
 SPEC = DktSpec(skills=4, hidden=2)
 PLAN = "a" * 64
 
@@ -131,12 +132,12 @@ def test_each_version_remembers_on_its_own(store: Store, weights: Weights) -> No
     assert [store.load_state(learner, one) for one in versions] == [(0, b"\0"), (1, b"\1")]
 
 
-def test_nothing_is_remembered_of_the_erased(store: Store, weights: Weights) -> None:
+def test_nothing_is_remembered_of_the_erased(store: Store, weights: Weights, ask: Ask) -> None:
     version = store.add_model_version(SPEC, weights, PLAN, 1).version
     store.append("ada", Interaction("ada", "i0", True, 1.0, "k"))
     learner = store.pseudonym("ada")
     store.save_state(learner, version, 1, b"state")
-    store.erase("ada")
+    ask(store, "ada", erased=True)
     assert store.load_state(learner, version) is None
     store.save_state(learner, version, 2, b"late")
     assert store.load_state(learner, version) is None
