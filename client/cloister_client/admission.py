@@ -26,6 +26,11 @@ def admit(plan: Plan, name: str, declared_size: int, curriculum: str, policy: Po
             "declared_size_floor",
         )
     reasons = [reason for model in plan.models for reason in _excesses(model, policy)]
+    if plan.metrics and plan.metrics.noise_multiplier < policy.min_noise_multiplier:
+        reasons.append(
+            f"metrics' noise multiplier {plan.metrics.noise_multiplier} must be >= "
+            f"{policy.min_noise_multiplier}"
+        )
     if reasons:
         raise PolicyError("the plan is beyond this node's policy: " + "; ".join(reasons), "policy")
 

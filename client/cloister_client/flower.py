@@ -12,7 +12,13 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from cloister_shared.errors import CloisterError
-from cloister_shared.messages import BODY_KEY, RECORD_KEY, RELEASE_ACTION, TRAIN_ACTION
+from cloister_shared.messages import (
+    BODY_KEY,
+    EVALUATE_ACTION,
+    RECORD_KEY,
+    RELEASE_ACTION,
+    TRAIN_ACTION,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,6 +28,9 @@ class Participant(Protocol):
 
     def answer_train(self, message: bytes) -> bytes:
         """The reply to a train request."""
+
+    def answer_evaluate(self, message: bytes) -> bytes:
+        """The reply to a request for metrics."""
 
     def answer_release(self, message: bytes) -> bytes:
         """The reply to a release."""
@@ -38,6 +47,10 @@ def make_client_app(provide: NodeProvider) -> ClientApp:
     @app.train(TRAIN_ACTION)
     def train(message: Message, context: Context) -> Message:
         return _answer(message, lambda body: provide(context).answer_train(body))
+
+    @app.evaluate(EVALUATE_ACTION)
+    def evaluate(message: Message, context: Context) -> Message:
+        return _answer(message, lambda body: provide(context).answer_evaluate(body))
 
     @app.query(RELEASE_ACTION)
     def release(message: Message, context: Context) -> Message:

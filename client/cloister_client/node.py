@@ -37,7 +37,7 @@ from cloister_shared.messages import (
     unpack,
 )
 from cloister_shared.model_specs import Weights, check_weights
-from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.plan import MetricPlan, ModelPlan, Plan
 from cloister_shared.privacy.ledger_format import ROLES, Charge, ModelEvent, Role
 from cloister_shared.privacy.noise import NoiseSource, SystemNoise
 from cloister_shared.privacy.policy import Policy
@@ -144,14 +144,19 @@ class Node:
 
     def _report(self, request: EvaluateRequest, arrays: Weights, checksum: str) -> bytes:
         plan = request.plan
+        metrics = plan.metrics
+        if metrics is None:
+            raise MessageError("the plan has no metrics")
         weights = _weights_of(plan.measured(request.round), arrays)
         self._admit(plan)
         events = plan.metric_events(request.round)
-        noise = {event.model: self._noise(plan, request.round, event.model) for event in events}
+        noise = {
+            kind: self._noise(plan, request.round, metrics.event(kind).model) for kind in weights
+        }
         return release_once(
             self.ledger,
             self._charge(request, "evaluation", events, checksum),
-            lambda granted: self._evaluate(request, weights, noise, granted),
+            lambda granted: self._evaluate(request, metrics, weights, noise, granted),
         )
 
     def _admit(self, plan: Plan) -> None:
@@ -209,6 +214,7 @@ class Node:
     def _evaluate(
         self,
         request: EvaluateRequest,
+        metrics: MetricPlan,
         weights: dict[str, Weights],
         noise: dict[str, NoiseSource],
         reservation: Reservation,
@@ -216,14 +222,14 @@ class Node:
         """The report, signed, and what was done for it."""
         histograms: dict[str, Weights] = {}
         events: list[ModelEvent] = []
-        for metrics, model in request.plan.measured(request.round):
+        for model in request.plan.measured(request.round):
             kind = model.spec.kind
             result = evaluate_round(
                 weights[kind],
                 SilentSource(self.source),
                 metrics,
                 model.spec,
-                noise[metrics.event(kind).model],
+                noise[kind],
                 cohorts=reservation.charge.cohorts,
             )
             histograms[kind] = {"histogram": result.histogram}

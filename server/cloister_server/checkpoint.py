@@ -13,6 +13,7 @@ from cloister_shared.frozen import Frozen
 from cloister_shared.messages import join, pack, split, unpack
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
+from cloister_shared.privacy.histograms import PrivateFigures
 
 _WEIGHTS, _FIRST, _SECOND = "weights", "first", "second"
 
@@ -29,6 +30,18 @@ class RoundRecord(Frozen):
     """Reason by node name, or by ``node ID`` where the sender did not give a name."""
 
 
+class MetricRecord(Frozen):
+    """What nodes released of their evaluation learners after one round, together.
+
+    ``figures`` are by model kind; there are none if fewer nodes than the quorum gave histograms.
+    """
+
+    round: int = Field(ge=1)
+    participants: tuple[str, ...]
+    rejected: dict[str, str]
+    figures: dict[str, PrivateFigures]
+
+
 class CheckpointHeader(Frozen):
     """Everything but the arrays."""
 
@@ -37,6 +50,7 @@ class CheckpointHeader(Frozen):
     round: int = Field(ge=0)
     optimizer_steps: dict[str, int]
     records: tuple[RoundRecord, ...]
+    metrics: tuple[MetricRecord, ...]
 
 
 @dataclass
@@ -48,6 +62,7 @@ class RunState:
     round: int = 0
     optimizers: dict[str, OptimizerState] = field(default_factory=dict)
     records: list[RoundRecord] = field(default_factory=list)
+    metrics: list[MetricRecord] = field(default_factory=list)
 
     def optimizer(self, kind: str) -> OptimizerState:
         """The kind's optimizer state, empty at first."""
@@ -61,6 +76,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         round=state.round,
         optimizer_steps={kind: one.steps for kind, one in state.optimizers.items()},
         records=tuple(state.records),
+        metrics=tuple(state.metrics),
     )
     sections = {
         _WEIGHTS: join(state.weights),
@@ -102,7 +118,14 @@ def read_checkpoint(path: Path) -> RunState:
         for kind, steps in header.optimizer_steps.items()
     }
     weights = sections.get(_WEIGHTS, {})
-    return RunState(header.plan, weights, header.round, optimizers, list(header.records))
+    return RunState(
+        header.plan,
+        weights,
+        header.round,
+        optimizers,
+        list(header.records),
+        list(header.metrics),
+    )
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -13,7 +13,13 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from cloister_shared.errors import RunError
-from cloister_shared.messages import BODY_KEY, RECORD_KEY, RELEASE_ACTION, TRAIN_ACTION
+from cloister_shared.messages import (
+    BODY_KEY,
+    EVALUATE_ACTION,
+    RECORD_KEY,
+    RELEASE_ACTION,
+    TRAIN_ACTION,
+)
 
 POLL_S = 0.2
 """Seconds between looks for nodes that have not joined yet."""
@@ -38,6 +44,11 @@ class Exchange(Protocol):
         self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
     ) -> list[Reply]:
         """Send train requests; the replies that came within the deadline, by sender."""
+
+    def evaluate(
+        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+    ) -> list[Reply]:
+        """Send requests for metrics; the replies that came within the deadline, by sender."""
 
     def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
         """Send releases; the replies that came within the deadline, by sender."""
@@ -65,6 +76,12 @@ class GridExchange:
     ) -> list[Reply]:
         """One train message to each node."""
         return self._exchange(bodies, f"train.{TRAIN_ACTION}", str(round_number), deadline_s)
+
+    def evaluate(
+        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+    ) -> list[Reply]:
+        """One evaluate message to each node."""
+        return self._exchange(bodies, f"evaluate.{EVALUATE_ACTION}", str(round_number), deadline_s)
 
     def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
         """One query message to each node."""

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from cloister_server.aggregation import apply_mean, weighted_mean
 from cloister_server.checkpoint import (
+    MetricRecord,
     RoundRecord,
     RunState,
     load_checkpoint,
@@ -16,10 +18,11 @@ from cloister_server.checkpoint import (
 )
 from cloister_server.flower import Exchange, Reply
 from cloister_server.keyring import Keyring, RejectedError
-from cloister_server.validation import accept
+from cloister_server.metrics import federated_figures
+from cloister_server.validation import Answer, accept, accept_metrics
 from cloister_shared.errors import MessageError, RunError
 from cloister_shared.messages import (
-    Contribution,
+    EvaluateRequest,
     Receipt,
     Release,
     TrainRequest,
@@ -32,6 +35,8 @@ from cloister_shared.plan import Plan
 
 Observer = Callable[[RoundRecord, Mapping[str, Weights]], None]
 """Called after each round with its record and the weights by model kind."""
+
+Arrays = TypeVar("Arrays")
 
 _REASON_LENGTH = 200
 
@@ -75,6 +80,7 @@ class Coordinator:
         self.directory.mkdir(parents=True, exist_ok=True)
         state = load_checkpoint(self.checkpoint_path, self.plan)
         state = state or RunState(self.plan, dict(self.initial_weights))
+        self._measure(state, exchange)
         while state.round < self.plan.rounds:
             self._round(state, exchange)
         self._release(state, exchange)
@@ -90,7 +96,9 @@ class Coordinator:
             join({model.spec.kind: state.weights[model.spec.kind] for model in active}),
         )
         replies = exchange.train(dict.fromkeys(nodes, request), number, self.plan.deadline_s)
-        deltas, rejected = self._collect(replies, number)
+        deltas, rejected = self._collect(
+            replies, lambda body: accept(body, self.plan, number, self.keyring)
+        )
         if len(deltas) < self.plan.quorum:
             reasons = "; ".join(f"{name} {why}" for name, why in rejected.items()) or "no reply"
             raise RunError(
@@ -116,40 +124,69 @@ class Coordinator:
         state.round = number
         state.records.append(record)
         save_checkpoint(self.checkpoint_path, state)
+        self._measure(state, exchange)
         self.observe(record, state.weights)
 
+    def _measure(self, state: RunState, exchange: Exchange) -> None:
+        """Ask for the metrics of the last round, if they are due and nobody has asked yet.
+
+        A coordinator that died in between asks again with the same bytes: nodes that had answered
+        answer as they did. The run goes on whatever comes back.
+        """
+        metrics, number = self.plan.metrics, state.round
+        measured = self.plan.measured(number)
+        if metrics is None or not measured or any(one.round == number for one in state.metrics):
+            return
+        nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
+        weights = join({model.spec.kind: state.weights[model.spec.kind] for model in measured})
+        request = pack(EvaluateRequest(plan=self.plan, round=number), weights)
+        replies = exchange.evaluate(dict.fromkeys(nodes, request), number, self.plan.deadline_s)
+        histograms, rejected = self._collect(
+            replies, lambda body: accept_metrics(body, self.plan, metrics, number, self.keyring)
+        )
+        record = MetricRecord(
+            round=number,
+            participants=tuple(sorted(histograms)),
+            rejected=rejected,
+            figures=federated_figures(histograms, self.plan, metrics, number),
+        )
+        state.metrics.append(record)
+        save_checkpoint(self.checkpoint_path, state)
+
     def _collect(
-        self, replies: list[Reply], number: int
-    ) -> tuple[dict[str, dict[str, Weights]], dict[str, str]]:
-        """Valid deltas by node name, and the reasons why others do not count."""
-        deltas: dict[str, dict[str, Weights]] = {}
-        accepted: list[Contribution] = []
+        self, replies: list[Reply], accept_body: Callable[[bytes], tuple[Answer, Arrays]]
+    ) -> tuple[dict[str, Arrays], dict[str, str]]:
+        """Arrays of valid answers by node name, and the reasons why others do not count."""
+        valid: dict[str, Arrays] = {}
+        accepted: list[Answer] = []
         rejected: dict[str, str] = {}
         senders = {name: sender for sender, name in self.names.items()}
         for reply in replies:
             label = self.names.get(reply.sender, f"node {reply.sender}")
             try:
-                contribution, delta = self._accept(reply, number)
-                name = contribution.node
+                header, arrays = self._accept(reply, accept_body)
+                name = header.node
                 if senders.setdefault(name, reply.sender) != reply.sender:
                     raise RejectedError("gave another node's name")
-                if name in deltas:
+                if name in valid:
                     raise RejectedError("answered twice")
                 self.names[reply.sender] = name
-                accepted.append(contribution)
-                deltas[name] = delta
+                accepted.append(header)
+                valid[name] = arrays
             except MessageError as error:
                 rejected[label] = _reason(error)
         self.keyring.learn(accepted)
-        return deltas, rejected
+        return valid, rejected
 
-    def _accept(self, reply: Reply, number: int) -> tuple[Contribution, dict[str, Weights]]:
+    def _accept(
+        self, reply: Reply, accept_body: Callable[[bytes], tuple[Answer, Arrays]]
+    ) -> tuple[Answer, Arrays]:
         if reply.body is None:
             raise RejectedError(reply.error)
-        contribution, delta = accept(reply.body, self.plan, number, self.keyring)
-        if self.names.get(reply.sender, contribution.node) != contribution.node:
+        header, arrays = accept_body(reply.body)
+        if self.names.get(reply.sender, header.node) != header.node:
             raise RejectedError("changed its name")
-        return contribution, delta
+        return header, arrays
 
     def _release(self, state: RunState, exchange: Exchange) -> None:
         """Keep the finished models and give them to the nodes that are there."""

@@ -1,13 +1,17 @@
 """Which contributions count: form, signature, round, sender, finite, a norm that noise can have."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
 
 from cloister_server.keyring import Keyring, RejectedError
-from cloister_shared.messages import Contribution, Refusal, split, unpack
+from cloister_shared.messages import Contribution, MetricReport, Refusal, split, unpack
 from cloister_shared.model_specs import Weights, check_weights
-from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.plan import MetricPlan, ModelPlan, Plan
+from cloister_shared.privacy.histograms import Floats, cells
+
+Answer = TypeVar("Answer", Contribution, MetricReport)
 
 _ADAM_STEP = (1 - 0.9) / math.sqrt((1 - 0.999) * (1 - 0.9**2 / 0.999))
 """Most that one Adam step moves a coordinate, in learning rates, whatever the gradients were.
@@ -21,7 +25,50 @@ def accept(
     body: bytes, plan: Plan, round_number: int, keyring: Keyring
 ) -> tuple[Contribution, dict[str, Weights]]:
     """A contribution that counts, with its deltas by model kind, or ``RejectedError``."""
-    message: tuple[Contribution | Refusal, Weights] = unpack(body, Contribution, Refusal)
+    models = plan.active(round_number)
+    header, deltas = _answered(
+        body, Contribution, plan, round_number, models=models, keyring=keyring
+    )
+    for model in models:
+        delta = deltas[model.spec.kind]
+        check_weights(delta, model.spec)
+        check_norm(delta, model, plan.declared_sizes[header.node])
+    return header, deltas
+
+
+def accept_metrics(
+    body: bytes, plan: Plan, metrics: MetricPlan, round_number: int, keyring: Keyring
+) -> tuple[MetricReport, dict[str, Floats]]:
+    """A report that counts, with its histograms by model kind, or ``RejectedError``.
+
+    Their length, and that they are finite, is all that can be checked: how many evaluation learners
+    a node has is not public.
+    """
+    models = plan.measured(round_number)
+    header, arrays = _answered(
+        body, MetricReport, plan, round_number, models=models, keyring=keyring
+    )
+    histograms: dict[str, Floats] = {}
+    for model in models:
+        kind, length = model.spec.kind, cells(model.spec.outcome, metrics.bins)
+        histogram = arrays[kind].get("histogram", np.zeros(0, np.float32))
+        if histogram.shape != (length,) or not np.isfinite(histogram).all():
+            raise RejectedError(f"{kind}: is not one histogram of {length} finite numbers")
+        histograms[kind] = histogram.astype(np.float64)
+    return header, histograms
+
+
+def _answered(
+    body: bytes,
+    wanted: type[Answer],
+    plan: Plan,
+    round_number: int,
+    *,
+    models: tuple[ModelPlan, ...],
+    keyring: Keyring,
+) -> tuple[Answer, dict[str, Weights]]:
+    """An answer of a node of the plan to this round, with arrays for each of ``models``."""
+    message: tuple[Answer | Refusal, Weights] = unpack(body, wanted, Refusal)
     header, arrays = message
     keyring.check(header, arrays)
     if isinstance(header, Refusal):
@@ -30,15 +77,10 @@ def accept(
         raise RejectedError("answers another plan or round")
     if header.node not in plan.declared_sizes:
         raise RejectedError("is not a node of this plan")
-    deltas = split(arrays)
-    models = plan.active(round_number)
-    if deltas.keys() != {model.spec.kind for model in models}:
-        raise RejectedError(f"holds {sorted(deltas)} instead of this round's models")
-    for model in models:
-        delta = deltas[model.spec.kind]
-        check_weights(delta, model.spec)
-        check_norm(delta, model, plan.declared_sizes[header.node])
-    return header, deltas
+    by_kind = split(arrays)
+    if by_kind.keys() != {model.spec.kind for model in models}:
+        raise RejectedError(f"holds {sorted(by_kind)} instead of this round's models")
+    return header, by_kind
 
 
 def check_norm(delta: Weights, model: ModelPlan, declared_size: int) -> None:

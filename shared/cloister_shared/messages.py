@@ -28,6 +28,7 @@ HEADER_KEY = "cloister"
 RECORD_KEY = "cloister"
 BODY_KEY = "body"
 TRAIN_ACTION = "round"
+EVALUATE_ACTION = "metrics"
 RELEASE_ACTION = "release"
 
 
@@ -35,6 +36,14 @@ class TrainRequest(Frozen):
     """Coordinator → node: do round ``round`` of ``plan``; arrays are the current weights."""
 
     type: Literal["train_request"] = "train_request"
+    plan: Plan
+    round: int = Field(ge=1)
+
+
+class EvaluateRequest(Frozen):
+    """Coordinator → node: metrics of the models after round ``round``; arrays are their weights."""
+
+    type: Literal["evaluate_request"] = "evaluate_request"
     plan: Plan
     round: int = Field(ge=1)
 
@@ -58,6 +67,12 @@ class Contribution(Reply):
     """Arrays are weight deltas, differentially private by themselves."""
 
     type: Literal["contribution"] = "contribution"
+
+
+class MetricReport(Reply):
+    """Arrays are one noisy histogram for each model, ``kind/histogram``."""
+
+    type: Literal["metric_report"] = "metric_report"
 
 
 class Refusal(Reply):

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from cloister_shared.canonical import digest
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import AnySpec
-from cloister_shared.privacy.events import NonPrivate, SampledGaussian
-from cloister_shared.privacy.ledger_format import ModelEvent
+from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE, NonPrivate, SampledGaussian
+from cloister_shared.privacy.ledger_format import ModelEvent, Role
 from cloister_shared.privacy.mechanism import Mechanism
 
 
@@ -60,6 +60,23 @@ class ModelPlan(Frozen):
         return ModelEvent(model=self.spec.kind, event=self.mechanism.event(self.local.steps))
 
 
+class MetricPlan(Frozen):
+    """What nodes release of their evaluation learners: noisy histograms of a model's scores.
+
+    Asked for after every ``every_rounds``-th round and each model's last. ``noise_multiplier`` is
+    the noise's standard deviation on a node's sum; one learner moves it by at most 1.
+    """
+
+    every_rounds: int = Field(ge=1)
+    noise_multiplier: float = Field(ge=MIN_NOISE, le=MAX_NOISE)
+    bins: int = Field(default=20, ge=2, le=1000)
+
+    def event(self, kind: str) -> ModelEvent:
+        """What one histogram of one model is charged as: nobody is sampled."""
+        event = SampledGaussian(noise_multiplier=self.noise_multiplier, sampling_rate=1, steps=1)
+        return ModelEvent(model=f"{kind}/metrics", event=event)
+
+
 class Plan(Frozen):
     """One federated training job over one or more models.
 
@@ -76,6 +93,7 @@ class Plan(Frozen):
     declared_sizes: dict[str, int] = Field(min_length=1)
     quorum: int = Field(default=1, ge=1)
     deadline_s: float = Field(default=600.0, gt=0)
+    metrics: MetricPlan | None = None
 
     @field_validator("declared_sizes")
     @classmethod
@@ -119,9 +137,25 @@ class Plan(Frozen):
         """What a node is to be charged for one round."""
         return tuple(model.event for model in self.active(round_number))
 
-    def events_by_round(self) -> list[list[SampledGaussian | NonPrivate]]:
-        """The events of every round: what the whole run costs."""
-        return [
-            [one.event for one in self.charge_events(number)]
-            for number in range(1, self.rounds + 1)
-        ]
+    def measured(self, round_number: int) -> tuple[ModelPlan, ...]:
+        """The models of which nodes are asked for metrics after ``round_number`` rounds."""
+        if self.metrics is None or round_number < 1:
+            return ()
+        every = self.metrics.every_rounds
+        return tuple(
+            model
+            for model in self.active(round_number)
+            if round_number % every == 0 or round_number == model.rounds
+        )
+
+    def metric_events(self, round_number: int) -> tuple[ModelEvent, ...]:
+        """What a node is to be charged, in the evaluation role, for one round's metrics."""
+        if self.metrics is None:
+            return ()
+        return tuple(self.metrics.event(model.spec.kind) for model in self.measured(round_number))
+
+    def events_by_round(self, role: Role = "train") -> list[list[SampledGaussian | NonPrivate]]:
+        """The events of every round that releases of ``role``: what the whole run costs it."""
+        events = self.charge_events if role == "train" else self.metric_events
+        rounds = ([one.event for one in events(number)] for number in range(1, self.rounds + 1))
+        return [released for released in rounds if released]

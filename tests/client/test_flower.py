@@ -10,9 +10,16 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from cloister_client.flower import make_client_app
 from cloister_shared.errors import ConfigError, DataError
-from cloister_shared.messages import BODY_KEY, RECORD_KEY, RELEASE_ACTION, TRAIN_ACTION
+from cloister_shared.messages import (
+    BODY_KEY,
+    EVALUATE_ACTION,
+    RECORD_KEY,
+    RELEASE_ACTION,
+    TRAIN_ACTION,
+)
 
 TRAIN, RELEASE = f"train.{TRAIN_ACTION}", f"query.{RELEASE_ACTION}"
+EVALUATE = f"evaluate.{EVALUATE_ACTION}"
 
 
 class Echo:
@@ -20,6 +27,9 @@ class Echo:
 
     def answer_train(self, message: bytes) -> bytes:
         return b"trained on " + message
+
+    def answer_evaluate(self, message: bytes) -> bytes:
+        return b"measured " + message
 
     def answer_release(self, message: bytes) -> bytes:
         return b"installed " + message
@@ -58,7 +68,12 @@ def app_of(node: object) -> ClientApp:
 
 
 @pytest.mark.parametrize(
-    ("kind", "answer"), [(TRAIN, b"trained on bytes"), (RELEASE, b"installed bytes")]
+    ("kind", "answer"),
+    [
+        (TRAIN, b"trained on bytes"),
+        (EVALUATE, b"measured bytes"),
+        (RELEASE, b"installed bytes"),
+    ],
 )
 def test_a_reply_is_the_nodes_bytes_and_nothing_more(kind, answer):
     reply = send(app_of(Echo()), kind, body(b"bytes"))

@@ -136,6 +136,11 @@ class MemoryExchange:
         self.nodes.update(self.from_round.pop(round_number + 1, {}))
         return replies
 
+    def evaluate(
+        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+    ) -> list[Reply]:
+        return self._exchange("evaluate", bodies)
+
     def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
         return self._exchange("release", bodies)
 

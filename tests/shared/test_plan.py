@@ -54,6 +54,10 @@ def with_model(**fields: Any) -> dict[str, Any]:
         {**DOCUMENT, "trust": "coordinator"},
         {**DOCUMENT, "schema_version": 2},
         {**DOCUMENT, "dependencies": ["evil"]},
+        {**DOCUMENT, "metrics": {"every_rounds": 2}},
+        {**DOCUMENT, "metrics": {"every_rounds": 0, "noise_multiplier": 5.0}},
+        {**DOCUMENT, "metrics": {"every_rounds": 2, "noise_multiplier": 0}},
+        {**DOCUMENT, "metrics": {"every_rounds": 2, "noise_multiplier": 5.0, "bins": 1}},
         with_model(rounds=0),
         with_model(local={"steps": 0}),
         with_model(local={"learning_rate": 0}),
@@ -102,6 +106,8 @@ def test_every_setting_is_in_the_digest() -> None:
         {"curriculum": "d" * 64},
         {"quorum": 1},
         {"deadline_s": 5},
+        {"metrics": {"every_rounds": 2, "noise_multiplier": 5.0}},
+        {"metrics": {"every_rounds": 2, "noise_multiplier": 5.0, "bins": 10}},
         {"declared_sizes": {"north": 100, "south": 250}},
         {"models": [RECOMMENDER, DKT]},
         {"models": [{**DKT, "rounds": 4}, RECOMMENDER]},
@@ -134,6 +140,28 @@ def test_one_model_without_noise_makes_the_plan_non_private() -> None:
     plan = Plan.model_validate({**DOCUMENT, "models": [DKT, plain]})
     assert not plan.is_private
     assert NonPrivate() in plan.events_by_round()[0]
+
+
+METRICS = {"every_rounds": 2, "noise_multiplier": 5.0}
+
+
+def test_metrics_are_due_every_few_rounds_and_after_the_last_round_of_each_model() -> None:
+    plan = Plan.model_validate({**DOCUMENT, "metrics": METRICS})
+    due = [[model.spec.kind for model in plan.measured(number)] for number in range(5)]
+    assert due == [[], ["recommender"], ["dkt"], ["dkt"], []]
+    assert not any(Plan.model_validate(DOCUMENT).measured(number) for number in range(5))
+
+
+def test_metrics_are_charged_to_the_evaluation_role_alone() -> None:
+    plan, without = (
+        Plan.model_validate({**DOCUMENT, "metrics": METRICS}),
+        Plan.model_validate(DOCUMENT),
+    )
+    gaussian = SampledGaussian(noise_multiplier=5.0, sampling_rate=1, steps=1)
+    assert plan.events_by_round("evaluation") == [[gaussian]] * 3
+    assert plan.events_by_round() == without.events_by_round()
+    assert without.events_by_round("evaluation") == []
+    assert [one.model for one in plan.metric_events(1)] == ["recommender/metrics"]
 
 
 def test_json_that_holds_nan_is_refused() -> None:

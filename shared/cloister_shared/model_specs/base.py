@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from cloister_shared.canonical import digest
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError, MessageError
 from cloister_shared.frozen import Frozen
+from cloister_shared.privacy.histograms import Outcome
 from cloister_shared.registry import Registry
 
 Weights = dict[str, NDArray[np.float32]]
@@ -21,6 +22,8 @@ class ModelSpec(Frozen):
     """Names, shapes and initial values of a model's weights; subclasses fix ``kind``."""
 
     kind: str
+    outcome: ClassVar[Outcome] = "binary"
+    """What the kind's scores are, for private metrics."""
 
     @classmethod
     @abstractmethod

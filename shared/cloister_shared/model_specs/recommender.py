@@ -9,7 +9,7 @@ history where it lies and never leaves it. A factored item-to-item model in the 
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from pydantic import Field
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs.base import ModelSpec, Weights
+from cloister_shared.privacy.histograms import Outcome
 
 MAX_PER_QUERY = 100
 """Items looked up for one query: more could exhaust memory, and only where there are learners."""
@@ -31,6 +32,7 @@ class RecommenderSpec(ModelSpec):
     """
 
     kind: Literal["recommender"] = "recommender"
+    outcome: ClassVar[Outcome] = "rank"
     items: int = Field(ge=1)
     factors: int = Field(default=32, ge=2)
     recency: float = Field(default=0.5, ge=0, lt=1)

@@ -23,7 +23,9 @@ from cloister_server.rounds import Coordinator, Observer, unobserved
 from cloister_shared.errors import ConfigError
 from cloister_shared.messages import (
     Contribution,
+    EvaluateRequest,
     Receipt,
+    Refusal,
     Release,
     TrainRequest,
     join,
@@ -68,6 +70,14 @@ class Fleet:
         }
         header = Contribution(plan=request.plan.digest, round=request.round, node=NAME)
         return pack(header, join(deltas))
+
+    def answer_evaluate(self, message: bytes) -> bytes:
+        """Nothing: a fleet's learners all train, and its figures are the simulation's own."""
+        request, _ = unpack(message, EvaluateRequest)
+        refusal = Refusal(
+            plan=request.plan.digest, round=request.round, node=NAME, code="no_evaluation_learners"
+        )
+        return pack(refusal)
 
     def answer_release(self, message: bytes) -> bytes:
         """Keep the finished models."""

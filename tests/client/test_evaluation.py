@@ -1,0 +1,88 @@
+"""``evaluate_round``: evaluation learners alone are read, and one of them moves it by 1 at most."""
+
+import numpy as np
+import pytest
+
+from cloister_client.evaluation import evaluate_round
+from cloister_client.histories import MemoryHistorySource
+from cloister_shared.errors import MessageError
+from cloister_shared.model_specs import ModelSpec, parse_spec
+from cloister_shared.plan import MetricPlan
+from cloister_shared.privacy.noise import KeyedNoise, SystemNoise
+
+from .learners import ConstantNoise, RecordingSource, made_up_history, random_weights
+
+SPECS = {
+    "dkt": parse_spec({"kind": "dkt", "skills": 5, "hidden": 3}),
+    "recommender": parse_spec({"kind": "recommender", "items": 12, "factors": 2}),
+}
+METRICS = MetricPlan(every_rounds=1, noise_multiplier=3.0, bins=10)
+HISTORIES = {f"learner {n}": made_up_history(n, n) for n in (0, 1, 2, 7, 30, 300)}
+EVALUATION = dict.fromkeys(HISTORIES, "evaluation")
+
+
+@pytest.fixture(params=SPECS)
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    return SPECS[request.param]
+
+
+@pytest.mark.parametrize("left_out", HISTORIES)
+def test_one_learner_moves_the_histogram_by_one_at_most(spec, left_out):
+    others = {name: one for name, one in HISTORIES.items() if name != left_out}
+    weights = random_weights(spec)
+    both = [
+        evaluate_round(
+            weights, MemoryHistorySource(some, EVALUATION), METRICS, spec, ConstantNoise()
+        ).histogram
+        for some in (HISTORIES, others)
+    ]
+    assert np.linalg.norm(both[0] - both[1]) <= 1 + 1e-4
+
+
+def test_learners_of_the_evaluation_role_and_of_these_cohorts_are_read(spec):
+    roles = {**EVALUATION, "learner 300": "train"}
+    cohorts = {"learner 7": "2024"}
+    source = RecordingSource(MemoryHistorySource(HISTORIES, roles, cohorts))
+    evaluate_round(random_weights(spec), source, METRICS, spec, SystemNoise(), cohorts=("all",))
+    assert source.asked == [("evaluate", ("all",))]
+    assert source.loaded == [["learner 0", "learner 1", "learner 2", "learner 30"]]
+
+
+def test_noise_has_the_scale_of_the_plan_and_is_all_there_is_where_nobody_evaluates(spec):
+    nobody = MemoryHistorySource(HISTORIES)
+    weights = random_weights(spec)
+    drawn = np.concatenate(
+        [
+            evaluate_round(weights, nobody, METRICS, spec, KeyedNoise(1, number)).histogram
+            for number in range(100)
+        ]
+    )
+    assert drawn.std() == pytest.approx(METRICS.noise_multiplier, rel=0.1)
+    assert abs(drawn.mean()) < 0.4
+
+
+def test_the_event_is_a_gaussian_on_everybody(spec):
+    nobody = MemoryHistorySource({})
+    event = evaluate_round(random_weights(spec), nobody, METRICS, spec, SystemNoise()).event
+    assert event == METRICS.event(spec.kind)
+    assert (event.event.noise_multiplier, event.event.sampling_rate) == (3.0, 1.0)
+
+
+def test_hostile_weights_change_neither_length_nor_bound(spec):
+    """Weights so large that what they say of some learners is no number."""
+    source = MemoryHistorySource(HISTORIES, EVALUATION)
+    weights = {name: np.full_like(array, 3e38) for name, array in random_weights(spec).items()}
+    quiet = replace_noise(METRICS, 1e-12)
+    histogram = evaluate_round(weights, source, quiet, spec, SystemNoise()).histogram
+    assert np.isfinite(histogram).all()
+    assert np.linalg.norm(histogram) <= len(HISTORIES)
+
+
+def replace_noise(metrics: MetricPlan, noise_multiplier: float) -> MetricPlan:
+    return metrics.model_copy(update={"noise_multiplier": noise_multiplier})
+
+
+def test_weights_of_another_form_are_refused(spec):
+    weights = {name: array[:1] for name, array in random_weights(spec).items()}
+    with pytest.raises(MessageError):
+        evaluate_round(weights, MemoryHistorySource({}), METRICS, spec, SystemNoise())
