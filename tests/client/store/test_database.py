@@ -1,11 +1,13 @@
 """Migrations, identity, and several processes on one database."""
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -160,6 +162,39 @@ def test_deleted_rows_are_overwritten_on_disk(tmp_path: Path) -> None:
         }
     database.close()
     assert pragmas == {"secure_delete": 1, "foreign_keys": 1, "journal_mode": "wal"}
+
+
+def test_a_file_that_is_written_anew_holds_nothing_of_deleted_rows(tmp_path: Path) -> None:
+    """Overwriting alone leaves some: rows move between pages while others come and go."""
+    file = tmp_path / "store.sqlite"
+    database, chosen = Database(f"sqlite:///{file}"), np.random.default_rng(1)
+    kept, gone = [], []
+    with database.write() as connection:
+        run = connection.exec_driver_sql
+        run("CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT UNIQUE, text TEXT)")
+        run("CREATE INDEX texts ON rows (text)")
+        for number in range(3000):
+            if chosen.random() < 0.6 or not kept:
+                kept.append(hashlib.sha256(str(number).encode()).hexdigest()[:24])
+                length = int(chosen.choice([1, 1, 2, 5, 20, 90, 400]))
+                run(
+                    "INSERT INTO rows (name, text) VALUES (?, ?)",
+                    (kept[-1], kept[-1][::-1] * length),
+                )
+                continue
+            name = kept.pop(chosen.integers(len(kept)))
+            if chosen.random() < 0.5:
+                kept.append(name)
+                run("UPDATE rows SET text = text || 'x' WHERE name = ?", (name,))
+            else:
+                gone.append(name)
+                run("DELETE FROM rows WHERE name = ?", (name,))
+    database.write_anew()
+    assert not file.with_name("store.sqlite-wal").stat().st_size
+    content = file.read_bytes()
+    database.close()
+    assert all(name.encode() in content for name in kept)
+    assert not any(name.encode() in content or name[::-1].encode() in content for name in gone)
 
 
 def test_one_process_sees_at_once_what_another_wrote(
