@@ -1,6 +1,7 @@
 """The coordinator's state after each round, in one file that is replaced atomically."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -69,8 +70,11 @@ class RunState:
         return self.optimizers.setdefault(kind, OptimizerState())
 
 
-def save_checkpoint(path: Path, state: RunState) -> None:
-    """Write the state so that a crash leaves either the old file or the new one."""
+def save_checkpoint(path: Path, state: RunState, *, durable: bool = True) -> None:
+    """Write the state so that a crash leaves either the old file or the new one.
+
+    If ``durable`` that holds for a failure of the machine too, not of this process only.
+    """
     header = CheckpointHeader(
         plan=state.plan,
         round=state.round,
@@ -83,7 +87,8 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         _FIRST: join({kind: one.first for kind, one in state.optimizers.items()}),
         _SECOND: join({kind: one.second for kind, one in state.optimizers.items()}),
     }
-    write_durably(path, pack(header, join(sections)))
+    write = write_durably if durable else _write
+    write(path, pack(header, join(sections)))
 
 
 def load_checkpoint(path: Path, plan: Plan) -> RunState | None:
@@ -130,14 +135,20 @@ def read_checkpoint(path: Path) -> RunState:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``, flushed to disk before the name changes."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    _write(path, content, before_replacing=os.fsync)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _write(
+    path: Path, content: bytes, before_replacing: Callable[[int], None] = lambda _: None
+) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        before_replacing(file.fileno())
+    partial.replace(path)

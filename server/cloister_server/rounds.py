@@ -56,6 +56,9 @@ class Coordinator:
     initial_weights: dict[str, Weights]
     directory: Path
     observe: Observer = unobserved
+    durable: bool = True
+    """Whether a round is flushed to the disk before the next one is asked for. Without, a failure
+    of the machine may cost rounds, which only simulated participants can be asked for again."""
     names: dict[int, str] = field(default_factory=dict)
     """Node names by Flower id, as first claimed: one each, for as long as this object runs."""
 
@@ -123,7 +126,7 @@ class Coordinator:
         )
         state.round = number
         state.records.append(record)
-        save_checkpoint(self.checkpoint_path, state)
+        save_checkpoint(self.checkpoint_path, state, durable=self.durable)
         self._measure(state, exchange)
         self.observe(record, state.weights)
 
@@ -151,7 +154,7 @@ class Coordinator:
             figures=federated_figures(histograms, self.plan, metrics, number),
         )
         state.metrics.append(record)
-        save_checkpoint(self.checkpoint_path, state)
+        save_checkpoint(self.checkpoint_path, state, durable=self.durable)
 
     def _collect(
         self, replies: list[Reply], accept_body: Callable[[bytes], tuple[Answer, Arrays]]

@@ -1,6 +1,8 @@
 """The coordinator's state survives any crash, exactly, or says that it did not."""
 
+import os
 from pathlib import Path
+from stat import S_ISDIR
 
 import numpy as np
 import pytest
@@ -151,3 +153,18 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     write_durably(path, b"three")
     assert path.read_bytes() == b"three"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_durable_checkpoint_is_flushed_before_and_after_it_gets_its_name(
+    path: Path, state: RunState, plan: Plan, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    flushed: list[bool] = []
+    monkeypatch.setattr(
+        "os.fsync", lambda number: flushed.append(S_ISDIR(os.fstat(number).st_mode))
+    )
+    save_checkpoint(path, state, durable=durable)
+    assert flushed == ([False, True] if durable else [])
+    read = load_checkpoint(path, plan)
+    assert read is not None
+    assert_equal(read, state)
