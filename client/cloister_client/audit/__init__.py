@@ -1,0 +1,1 @@
+"""What a node can be checked by from inside: canaries in the real training."""
