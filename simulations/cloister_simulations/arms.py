@@ -110,8 +110,13 @@ class ArmRunner:
         log = _MetricLog(self.directory / arm / "metrics.jsonl")
         state = self._train(plan, nodes, log)
         metrics = log.read()
+        private_metrics = {one.round: one.figures for one in state.metrics}
         rounds = tuple(
-            RoundResult(**record.model_dump(), metrics=metrics.get(record.round, {}))
+            RoundResult(
+                **record.model_dump(),
+                metrics=metrics.get(record.round, {}),
+                private_metrics=private_metrics.get(record.round, {}),
+            )
             for record in state.records
         )
         final = {
@@ -163,7 +168,7 @@ class ArmRunner:
         )
         interrupted = load_checkpoint(coordinator.checkpoint_path, plan)
         if interrupted is not None and interrupted.records:
-            nodes.restore(plan, interrupted.records)
+            nodes.restore(plan, interrupted)
             # Again: the interruption may have come between the checkpoint and the figures.
             observe(interrupted.records[-1], interrupted.weights)
         states: list[RunState] = []
@@ -176,11 +181,13 @@ class ArmRunner:
     def _metrics(
         self, plan: Plan, number: int, weights: Mapping[str, Weights]
     ) -> dict[str, Metrics]:
-        """Figures of the models that this round trained, where a look is due."""
+        """Exact figures of the models that this round trained, where a look or a release is due."""
         return {
             model.spec.kind: self.evaluator.shared(model.spec, weights[model.spec.kind]).all
             for model in plan.active(number)
-            if number % self.config.evaluate_every_rounds == 0 or number == model.rounds
+            if number % self.config.evaluate_every_rounds == 0
+            or number == model.rounds
+            or model in plan.measured(number)
         }
 
     def _memory_nodes(self, groups: Mapping[str, tuple[str, ...]], *, private: bool) -> MemoryNodes:

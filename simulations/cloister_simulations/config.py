@@ -120,6 +120,19 @@ class ModelConfig(Frozen):
         return kind
 
 
+class PrivateMetrics(Frozen):
+    """Figures that nodes with noise release of their evaluation learners, from noisy histograms.
+
+    After every ``every_rounds``-th round and each model's last. Their noise is calibrated so that
+    all of them together spend ``budget_share`` of an evaluation learner's budget, which is apart
+    from that of those who train.
+    """
+
+    every_rounds: int = Field(ge=1)
+    budget_share: float = Field(default=1.0, gt=0, le=1)
+    bins: int = Field(default=20, ge=2, le=1000)
+
+
 class SimulationPrivacy(Frozen):
     """The nodes' budget; ``keyed`` noise can be reproduced and carries no guarantee.
 
@@ -130,6 +143,7 @@ class SimulationPrivacy(Frozen):
     budget: Budget
     noise: Literal["system", "keyed"] = "system"
     spare_rounds: int = Field(default=1, ge=0)
+    metrics: PrivateMetrics | None = None
 
 
 class SimulationConfig(Frozen):
@@ -168,6 +182,8 @@ class SimulationConfig(Frozen):
             problems.append("each model kind stands once")
         if self.backend == "ray" and self.storage != "disk":
             problems.append("the ray backend needs storage: disk, its nodes are processes")
+        if self.privacy.metrics and self.evaluation.predictions == "last":
+            problems.append("private metrics count all predictions, not each learner's last")
         if len(set(self.arms)) < len(self.arms):
             problems.append("each arm stands once")
         if problems:

@@ -172,7 +172,7 @@ def _guarantee(config: SimulationConfig) -> Guarantee:
         )
     return Guarantee(
         kind="learner_level_dp",
-        reason="every learner's whole history, over all models of the federated arm",
+        reason="every learner's whole history, over all models and metrics of the federated arm",
         epsilon_limit=budget.epsilon,
         delta=budget.delta,
     )

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,14 +19,14 @@ from cloister_client.histories import HistorySource, Interaction
 from cloister_client.home import NodeHome
 from cloister_client.ledger import Ledger, MemoryLedger
 from cloister_client.node import Node, NoiseFactory, system_noise
-from cloister_server.checkpoint import RoundRecord
+from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError, LedgerError
 from cloister_shared.frozen import describe
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_format import Charge
+from cloister_shared.privacy.ledger_format import Charge, Role
 from cloister_shared.privacy.noise import KeyedNoise, NoiseSource
 from cloister_shared.privacy.policy import Policy
 from cloister_shared.signing import SigningKey
@@ -51,7 +52,7 @@ class SimulatedNodes(Protocol):
     def node(self, name: str) -> Node:
         """The node called ``name``; ``LookupError`` where nobody is a node with a ledger."""
 
-    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+    def restore(self, plan: Plan, state: RunState) -> None:
         """Make sure that the ledgers hold the charges of an interrupted run's rounds."""
 
 
@@ -120,14 +121,16 @@ class MemoryNodes:
             self._ledgers[name] = MemoryLedger(self.budget, self.enforced, simulated_key(name))
         return self._ledgers[name]
 
-    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+    def restore(self, plan: Plan, state: RunState) -> None:
         """Charge again what the lost ledgers were charged for: every node was asked every time.
 
         Also a node whose reply was rejected: its data had been read.
         """
-        for record in records:
-            for name in self.names:
-                _charge_again(self.node(name), plan, record.round)
+        for name in self.names:
+            for record in state.records:
+                _charge_again(self.node(name), plan, record.round, "train")
+            for measured in state.metrics:
+                _charge_again(self.node(name), plan, measured.round, "evaluation")
 
     def _install(
         self, name: str, spec: ModelSpec, weights: Weights, plan: str, round_number: int
@@ -164,17 +167,21 @@ class DiskNodes:
         """The home called ``name``."""
         return NodeHome.open(self.directory / name)
 
-    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+    def restore(self, plan: Plan, state: RunState) -> None:
         """Check that the ledgers on disk kept the charges of all replies that were received.
 
         Raises ``LedgerError`` where one did not: its home was removed or replaced.
         """
-        for name in self.names:
-            received = {record.round for record in records if name in record.participants}
-            missing = received - self.node(name).ledger.rounds_released(plan.run)
+        received: dict[Role, list[RoundRecord] | list[MetricRecord]] = {
+            "train": state.records,
+            "evaluation": state.metrics,
+        }
+        for name, (role, records) in product(self.names, received.items()):
+            rounds = {record.round for record in records if name in record.participants}
+            missing = rounds - self.node(name).ledger.rounds_released(plan.run, role)
             if missing:
                 raise LedgerError(
-                    f"node {name} gave {len(received)} contributions to run {plan.run}, its ledger "
+                    f"node {name} gave {len(rounds)} contributions to run {plan.run}, its ledger "
                     f"knows nothing of {len(missing)} of them: its home was replaced; remove "
                     f"{self.directory.parent} to begin anew"
                 )
@@ -234,15 +241,17 @@ def _node_config(name: str, declared_size: int, budget: Budget) -> NodeConfig:
         raise ConfigError(f"institution {name!r} cannot be on disk: {describe(error)}") from error
 
 
-def _charge_again(node: Node, plan: Plan, round_number: int) -> None:
+def _charge_again(node: Node, plan: Plan, round_number: int, role: Role) -> None:
+    events = plan.charge_events if role == "train" else plan.metric_events
     reservation = node.ledger.reserve(
         Charge(
             run=plan.run,
             round=round_number,
             plan=plan.digest,
             request="restored",
+            role=role,
             cohorts=node.cohorts,
-            events=plan.charge_events(round_number),
+            events=events(round_number),
         )
     )
     node.ledger.start(reservation)

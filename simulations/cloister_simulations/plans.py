@@ -9,7 +9,7 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import BudgetExceededError, ConfigError
 from cloister_shared.frozen import describe
 from cloister_shared.model_specs import SPECS, ModelSpec
-from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.plan import MetricPlan, ModelPlan, Plan
 from cloister_shared.privacy.mechanism import Mechanism
 from cloister_simulations.config import PRIVATE_ARMS, ModelConfig, SimulationConfig, Training
 
@@ -36,6 +36,7 @@ def make_plan(
         declared_sizes=dict(declared_sizes),
         quorum=max(1, math.ceil(config.quorum_share * len(declared_sizes))),
         deadline_s=config.deadline_s,
+        metrics=_metric_plan(config) if private else None,
     )
 
 
@@ -60,6 +61,20 @@ def check_budget(config: SimulationConfig) -> None:
         except BudgetExceededError as error:
             sentence = f"model {model.kind}, {model.budget_share:g} of the budget: {error}"
             raise BudgetExceededError(sentence, error.requested, error.remaining) from error
+    _metric_plan(config)
+
+
+def _metric_plan(config: SimulationConfig) -> MetricPlan | None:
+    """Metrics whose noise makes all releases of all models spend their share of the budget."""
+    wanted = config.privacy.metrics
+    if wanted is None:
+        return None
+    spare = config.privacy.spare_rounds
+    releases = sum(
+        math.ceil(model.private.rounds / wanted.every_rounds) + spare for model in config.models
+    )
+    noise = config.privacy.budget.calibrate(1.0, 1, releases, wanted.budget_share)
+    return MetricPlan(every_rounds=wanted.every_rounds, noise_multiplier=noise, bins=wanted.bins)
 
 
 def _model_plan(

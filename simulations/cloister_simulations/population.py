@@ -48,8 +48,9 @@ class Population:
         return self._with_role("evaluation", names)
 
     def source(self, *names: str) -> MemoryHistorySource:
-        """The train-role learners of the named institutions as one source in memory."""
-        return MemoryHistorySource({one.key: one.history for one in self.train(*names)})
+        """All learners of the named institutions, with their roles, as one source in memory."""
+        records = [one for name in names for one in self.institutions[name]]
+        return MemoryHistorySource({one.key: one.history for one in records}, self.roles)
 
     def digest(self) -> str:
         """SHA-256 over who lives where, in which role, and what they answered."""

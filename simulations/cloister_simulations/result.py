@@ -1,7 +1,8 @@
 """The one document in which ``cloister simulate`` says what it did and found.
 
 Its figures are exact, computed on learners' data as no node would ever release them: a simulation
-knows all of its data. A figure that does not exist (NaN, an infinite ε) is null in the JSON.
+knows all of its data. Only ``private_metrics`` are what nodes did release. A figure that does not
+exist (NaN, an infinite ε) is null in the JSON.
 """
 
 import math
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from cloister_shared.frozen import Frozen
+from cloister_shared.privacy.histograms import PrivateFigures
 from cloister_shared.privacy.ledger_format import Role
 
 
@@ -68,7 +70,10 @@ class NodeResult(Frozen):
 
 
 class RoundResult(Frozen):
-    """One exchange; ``rejected`` gives the reason by node, ``metrics`` figures by model kind."""
+    """One exchange; ``rejected`` gives the reason by node, ``metrics`` figures by model kind.
+
+    ``private_metrics`` are what the nodes released after it of their evaluation learners.
+    """
 
     round: int = Field(ge=0)
     seconds: float = Field(ge=0)
@@ -77,6 +82,7 @@ class RoundResult(Frozen):
     participants: tuple[str, ...] = ()
     rejected: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, Metrics] = Field(default_factory=dict)
+    private_metrics: dict[str, PrivateFigures] = Field(default_factory=dict)
 
 
 class Figures(Frozen):

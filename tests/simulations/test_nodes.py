@@ -8,9 +8,9 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from cloister_client.home import NodeHome
-from cloister_server.checkpoint import RoundRecord
+from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState
 from cloister_shared.errors import ConfigError, LedgerError
-from cloister_shared.plan import Plan
+from cloister_shared.plan import MetricPlan, Plan
 from cloister_shared.privacy import verify_ledger
 from cloister_shared.privacy.ledger_totals import SpendByGroup
 from cloister_simulations.config import SimulationConfig
@@ -66,13 +66,23 @@ def spent(nodes: MemoryNodes | DiskNodes) -> dict[str, SpendByGroup]:
     return {name: verify_ledger(nodes.node(name).ledger.export()) for name in nodes.names}
 
 
-def records(*participants: tuple[str, ...]) -> list[RoundRecord]:
-    return [
+def reached(
+    plan: Plan, *participants: tuple[str, ...], measured: tuple[str, ...] | None = None
+) -> RunState:
+    """A run with these contributors to its rounds, and these to the metrics of the last."""
+    records = [
         RoundRecord(
             round=number, seconds=0, bytes_down=0, bytes_up=0, participants=names, rejected={}
         )
         for number, names in enumerate(participants, start=1)
     ]
+    last = len(records)
+    metrics = (
+        []
+        if measured is None
+        else [MetricRecord(round=last, participants=measured, rejected={}, figures={})]
+    )
+    return RunState(plan, {}, last, records=records, metrics=metrics)
 
 
 def test_nodes_in_memory_and_on_disk_are_the_same_to_a_run(
@@ -150,7 +160,7 @@ def test_a_name_that_cannot_be_a_nodes_is_refused_before_anything_is_made(
 def test_restored_ledgers_are_charged_for_every_round_of_every_node(
     memory_nodes: MemoryNodes, plan: Plan
 ) -> None:
-    memory_nodes.restore(plan, records(("north", "south"), ("north",)))
+    memory_nodes.restore(plan, reached(plan, ("north", "south"), ("north",)))
     (event,) = plan.charge_events(1)
     twice = event.event.model_copy(update={"steps": 2})
     for spend in spent(memory_nodes).values():
@@ -158,12 +168,22 @@ def test_restored_ledgers_are_charged_for_every_round_of_every_node(
         assert one.event == twice, "south's second reply was rejected; its data had been read"
 
 
+def test_restored_ledgers_are_charged_for_metrics_too(
+    memory_nodes: MemoryNodes, plan: Plan
+) -> None:
+    measured = plan.model_copy(update={"metrics": MetricPlan(every_rounds=2, noise_multiplier=9)})
+    memory_nodes.restore(measured, reached(measured, ("north",), ("north",), measured=("north",)))
+    for spend in spent(memory_nodes).values():
+        assert spend["evaluation", "all"].events == measured.metric_events(2)
+
+
 def test_a_home_that_knows_nothing_of_the_rounds_it_contributed_to_stops_the_run(
     disk_nodes: DiskNodes, plan: Plan
 ) -> None:
-    disk_nodes.restore(plan, [])
-    with pytest.raises(LedgerError, match=r"node north gave 1 contributions .* was replaced"):
-        disk_nodes.restore(plan, records(("north",)))
+    disk_nodes.restore(plan, RunState(plan, {}))
+    for state in (reached(plan, ("north",)), reached(plan, (), measured=("north",))):
+        with pytest.raises(LedgerError, match=r"node north gave 1 contributions .* was replaced"):
+            disk_nodes.restore(plan, state)
 
 
 def test_copies_of_nodes_on_disk_carry_no_open_file_and_share_what_a_process_opened(

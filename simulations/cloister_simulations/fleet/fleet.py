@@ -17,7 +17,7 @@ from flwr.app import Context
 
 from cloister_client.flower import make_client_app
 from cloister_client.node import Node
-from cloister_server.checkpoint import RoundRecord, RunState
+from cloister_server.checkpoint import RunState
 from cloister_server.flower import Exchange, make_server_app
 from cloister_server.rounds import Coordinator, Observer, unobserved
 from cloister_shared.errors import ConfigError
@@ -149,7 +149,7 @@ class FleetNodes:
         """There is none."""
         raise LookupError(f"{name!r} is one of many clients of a fleet, which has no nodes")
 
-    def restore(self, plan: Plan, records: list[RoundRecord]) -> None:
+    def restore(self, plan: Plan, state: RunState) -> None:
         """There are no ledgers that an interrupted run could have left behind."""
 
 
@@ -164,7 +164,7 @@ def run_fleet(
     if set(plan.declared_sizes) != {NAME}:
         raise ConfigError(f"a fleet's plan is for one node, {NAME!r}, not {plan.declared_sizes}")
     states: list[RunState] = []
-    coordinator = Coordinator(plan, initial_weights, directory, observe=observe)
+    coordinator = Coordinator(plan, initial_weights, directory, observe=observe, durable=False)
 
     def run(exchange: Exchange, _: Context) -> None:
         states.append(coordinator.run(exchange))

@@ -20,6 +20,12 @@ from cloister_simulations.report.svg import inline_svg
 from cloister_simulations.report.tables import Table
 from cloister_simulations.result import SimulationResult
 
+PRIVATE_NOTE = (
+    "What the nodes released: noisy histograms of evaluation learners' predictions, added up. "
+    "Every learner weighs about alike in them, every prediction in the exact figure, which is "
+    "simulation only. A dash stands where the noise dominates."
+)
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -94,6 +100,9 @@ def _panels(result: SimulationResult, kind: str) -> list[Panel]:
     if rounds.rows:
         figure = plots.plot_rounds(result, kind)
         panels.append(_panel(f"{kind}-rounds", f"{metric} by round", "", figure, rounds))
+    private = tables.private_metrics_table(result, kind)
+    if private.rows:
+        panels.append(Panel("Private metrics", PRIVATE_NOTE, None, private))
     institutions = tables.institutions_table(result, kind)
     if any(one.figures.by_institution for one in contenders(result, kind)):
         note = "Filled marks are arms, hollow ones baselines."

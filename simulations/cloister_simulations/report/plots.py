@@ -16,8 +16,8 @@ from cloister_simulations.report.comparison import (
 )
 from cloister_simulations.report.svg import INK, PLOT_STYLE, QUIET, SERIES
 from cloister_simulations.report.tables import curve
-from cloister_simulations.report.wording import metric_title
-from cloister_simulations.result import SimulationResult
+from cloister_simulations.report.wording import label, metric_title
+from cloister_simulations.result import Arm, SimulationResult
 
 MARKERS = "oD^sPvX*"
 LONGEST_NAME = 22
@@ -26,11 +26,13 @@ LONGEST_NAME = 22
 def plot_rounds(result: SimulationResult, kind: str) -> Figure:
     """The main metric of each arm by round.
 
-    Dashed where an arm has only a final figure; dotted for the best baseline.
+    Dashed where an arm has only a final figure; dotted for the best baseline. Marks with a bar of
+    one deviation are what nodes released.
     """
     metric = main_metric(result, kind)
     colours = _colours(result, kind)
-    curves = {arm.name: curve(arm, kind, metric) for arm in result.arms}
+    arms = {arm.name: arm for arm in result.arms}
+    curves = {name: curve(arm, kind, metric) for name, arm in arms.items()}
     best = best_baseline(result, kind)
     with _figure(height=3.6) as (figure, axes):
         for one in contenders(result, kind):
@@ -38,6 +40,7 @@ def plot_rounds(result: SimulationResult, kind: str) -> Figure:
             if curves.get(one.name):
                 rounds, figures = zip(*curves[one.name], strict=True)
                 axes.plot(rounds, figures, color=colour, label=one.label)
+                _plot_released(axes, arms[one.name], kind, metric, colour)
             elif final is not None and not one.is_baseline:
                 axes.axhline(final, color=colour, linestyle="--", label=one.label)
             elif final is not None and one == best:
@@ -46,6 +49,19 @@ def plot_rounds(result: SimulationResult, kind: str) -> Figure:
         axes.set_ylabel(metric_title(metric))
         _legend(figure, axes)
     return figure
+
+
+def _plot_released(axes: Axes, arm: Arm, kind: str, metric: str, colour: str) -> None:
+    """What an arm's nodes released, where the noise left something."""
+    released = [
+        (one.round, figure.value, figure.noise_deviation)
+        for one in arm.rounds
+        if (figure := one.private_metrics.get(kind, {}).get(metric)) is not None
+    ]
+    if released:
+        rounds, figures, deviations = zip(*released, strict=True)
+        name = f"{label(arm.name)}, released"
+        axes.errorbar(rounds, figures, deviations, color=colour, fmt="o", capsize=3, label=name)
 
 
 def plot_institutions(result: SimulationResult, kind: str) -> Figure:

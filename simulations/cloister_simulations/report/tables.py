@@ -64,6 +64,25 @@ def rounds_table(result: SimulationResult, kind: str) -> Table:
     return Table(f"{wording.metric_title(metric)} by round{note}", head, rows)
 
 
+def private_metrics_table(result: SimulationResult, kind: str, most: int = MOST_ROUNDS) -> Table:
+    """What nodes released of evaluation learners, the last ``most`` times, beside the truth."""
+    rows = tuple(
+        (
+            wording.label(arm.name),
+            str(one.round),
+            wording.metric_title(metric),
+            wording.figure(None if figure is None else figure.value),
+            wording.figure(None if figure is None else figure.noise_deviation),
+            wording.figure(one.metrics.get(kind, {}).get(metric)),
+        )
+        for arm in result.arms
+        for one in [done for done in arm.rounds if kind in done.private_metrics][-most:]
+        for metric, figure in one.private_metrics[kind].items()
+    )
+    head = ("arm", "round", "figure", "private", "± noise", "exact (simulation only)")
+    return Table(f"{wording.title_of(kind)}: private metrics", head, rows, (0, 2))
+
+
 def institutions_table(result: SimulationResult, kind: str) -> Table:
     """The main metric of every contender at each institution."""
     metric = main_metric(result, kind)

@@ -22,6 +22,9 @@ def print_summary(result: SimulationResult, console: Console) -> None:
     console.print(Panel(body, title=Text(said.headline, style), border_style=style))
     for kind in result.model_kinds:
         console.print(_rich(tables.summary_table(result, kind)))
+        private = tables.private_metrics_table(result, kind, most=1)
+        if private.rows:
+            console.print(_rich(private))
     console.print(_rich(tables.spend_table(result)))
     console.print(_rich(tables.cost_table(result)))
     console.print(

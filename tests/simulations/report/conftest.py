@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cloister_shared.privacy.histograms import PrivateFigure, PrivateFigures
 from cloister_simulations.result import (
     Arm,
     Figures,
@@ -35,7 +36,7 @@ def figures(metrics: Callable[[float], dict[str, float]], value: float) -> Figur
     return Figures(all=metrics(value), by_institution=by_school)
 
 
-def round_result(number: int, auc: float, ndcg: float) -> RoundResult:
+def round_result(number: int, private: bool, auc: float, ndcg: float) -> RoundResult:
     progress = 1 - math.exp(-number / 15)
     return RoundResult(
         round=number,
@@ -44,6 +45,7 @@ def round_result(number: int, auc: float, ndcg: float) -> RoundResult:
         bytes_up=(4 if number != 17 else 3) * 61_440,
         participants=tuple(SCHOOLS if number != 17 else list(SCHOOLS)[:3]),
         rejected={} if number != 17 else {"Dogwood school": "not_finite"},
+        private_metrics=released(auc, number == ROUNDS) if private and not number % 30 else {},
         metrics={
             "dkt": tracing(0.55 + (auc - 0.55) * progress + 0.002 * math.sin(number)),
             "recommender": ranking(0.05 + (ndcg - 0.05) * progress),
@@ -51,11 +53,20 @@ def round_result(number: int, auc: float, ndcg: float) -> RoundResult:
     )
 
 
+def released(auc: float, is_clear: bool) -> dict[str, PrivateFigures]:
+    """The tracer's; of the recommender the noise left nothing."""
+    figure = PrivateFigure(value=auc + 0.0123, noise_deviation=0.0345)
+    return {
+        "dkt": {"auc": figure if is_clear else None},
+        "recommender": {"hr@10": None, "ndcg@10": None},
+    }
+
+
 def arm(name: str, private: bool, auc: float, ndcg: float, rounds: int = ROUNDS) -> Arm:
     return Arm(
         name=name,
         private=private,
-        rounds=tuple(round_result(number, auc, ndcg) for number in range(1, rounds + 1)),
+        rounds=tuple(round_result(number, private, auc, ndcg) for number in range(1, rounds + 1)),
         final={"dkt": figures(tracing, auc), "recommender": figures(ranking, ndcg)},
         seconds=21.4,
     )

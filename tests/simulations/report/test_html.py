@@ -76,6 +76,12 @@ def test_a_guarantee_is_told_in_words_with_what_it_leaves_out(page):
     assert "Simulation only: exact metrics" in page
 
 
+def test_private_figures_are_explained_and_told_apart_from_exact_ones(page):
+    assert "Private metrics" in page
+    assert "exact (simulation only)" in page
+    assert "Every learner weighs about alike" in page
+
+
 def test_without_a_guarantee_the_page_says_so_first(make_result):
     guarantee = {"kind": "none", "reason": "noise was drawn from a key", "epsilon_limit": 4.0}
     page = render_report(make_result(guarantee=guarantee))

@@ -63,6 +63,16 @@ def test_rounds_that_measured_nothing_are_left_out(make_result):
     assert [row[0] for row in table.rows] == ["1", "3", "5"]
 
 
+def test_private_figures_stand_beside_the_exact_ones_of_their_round(result):
+    table = tables.private_metrics_table(result, "dkt")
+    assert table.head[-1] == "exact (simulation only)"
+    exact = result.arms[0].rounds[-1].metrics["dkt"]["auc"]
+    assert table.rows[1] == ("federated", "60", "AUC", "0.6743", "0.0345", f"{exact:.4f}")
+    assert table.rows[0][3:5] == (wording.MISSING, wording.MISSING), "the noise dominated"
+    last = tables.private_metrics_table(result, "recommender", most=1)
+    assert {row[1] for row in last.rows} == {"60"}
+
+
 def test_of_many_institutions_the_largest_are_shown_and_the_caption_says_so(make_result):
     nodes = tuple(
         NodeResult(name=f"n{size}", declared_size=size, learners_train=1, learners_evaluation=0)

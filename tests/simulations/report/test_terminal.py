@@ -26,6 +26,13 @@ def test_the_summary_tells_guarantee_figures_spend_and_cost(result):
         assert expected in text
 
 
+def test_private_figures_are_told_apart_from_exact_ones(result):
+    text = printed(result)
+    assert "Knowledge tracer: private metrics" in text
+    assert "exact (simulation only)" in text
+    assert "0.0345" in text
+
+
 def test_a_run_without_a_guarantee_is_announced_as_such(make_result):
     text = printed(make_result(guarantee={"kind": "none", "reason": "no noise was added"}))
     assert "No privacy guarantee" in text
