@@ -12,7 +12,8 @@ from cloister_shared.model_specs import ModelSpec, Weights, check_weights
 from cloister_shared.plan import MetricPlan
 from cloister_shared.privacy.histograms import cells, learner_histogram
 from cloister_shared.privacy.ledger_format import ModelEvent
-from cloister_shared.privacy.noise import NoiseSource, gaussian
+from cloister_shared.privacy.noise import NoiseSource
+from cloister_shared.privacy.release import noised
 
 _AT_ONCE = 1000
 """Learners scored together: bounds the memory of an evaluation."""
@@ -48,5 +49,5 @@ def evaluate_round(
         histories = source.load(learners[start : start + _AT_ONCE], "evaluate")
         for scores in kind.score(spec, weights, histories):
             total += learner_histogram(spec.outcome, scores.targets, scores.outputs, metrics.bins)
-    noisy = total + metrics.noise_multiplier * gaussian(noise, len(total))
+    noisy = noised(total, 1.0, metrics.noise_multiplier, "gaussian", noise)
     return EvaluationResult(noisy.astype(np.float32), metrics.event(spec.kind))
