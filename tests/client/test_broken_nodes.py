@@ -15,7 +15,7 @@ from scipy import stats
 from cloister_client.histories import MemoryHistorySource
 from cloister_client.ledger import MemoryLedger
 from cloister_client.node import Node
-from cloister_shared.messages import Contribution, Refusal, split, unpack
+from cloister_shared.messages import Contribution, MetricReport, Refusal, split, unpack
 from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.privacy import Budget, KeyedNoise, Mechanism, Policy, epsilon
 from cloister_shared.privacy.accounting import cost
@@ -23,6 +23,7 @@ from cloister_shared.signing import SigningKey
 
 from .learners import small_curriculum
 from .test_node import request
+from .test_node_metrics import metric_plan, question
 
 MakeNode = Callable[[], Node]
 
@@ -103,6 +104,15 @@ def check_every_release_is_composed(make: MakeNode) -> None:
     assert received > 1
 
 
+def check_metrics_are_charged(make: MakeNode) -> None:
+    """A report has its price in the ledger, for those whom it is of."""
+    node, plan = make(), metric_plan()
+    header, _ = unpack(node.answer_evaluate(question(plan)), MetricReport)
+    events = [event.event for event in plan.metric_events(header.round)]
+    spent = BUDGET.limit - node.ledger.remaining("evaluation", "all")
+    assert spent >= cost(events, BUDGET.order), "a report is not charged"
+
+
 def _standardized(node: Node, plan: Plan, number: int) -> list[np.ndarray]:
     """What each model's release is in deviations of its noise."""
     _, arrays = unpack(node.answer_train(request(plan, number)), Contribution)
@@ -147,12 +157,27 @@ def engine_a_round() -> Node:
     return EngineARound(**vars(make_node()))
 
 
+class UnchargedMetrics(Node):
+    """Answers what it is asked about evaluation learners beside its ledger."""
+
+    def answer_evaluate(self, message: bytes) -> bytes:
+        return replace(make_node(), source=self.source).answer_evaluate(message)
+
+
+def uncharged_metrics() -> Node:
+    return UnchargedMetrics(**vars(make_node()))
+
+
 def test_a_nodes_noise_is_fresh_in_every_round_and_after_every_restart():
     check_fresh_noise(make_node)
 
 
 def test_all_that_a_node_releases_is_composed():
     check_every_release_is_composed(make_node)
+
+
+def test_metrics_are_charged():
+    check_metrics_are_charged(make_node)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +188,7 @@ def test_all_that_a_node_releases_is_composed():
         (seeded(), check_fresh_noise),
         (one_stream_a_node, check_fresh_noise),
         (engine_a_round, check_every_release_is_composed),
+        (uncharged_metrics, check_metrics_are_charged),
     ],
     ids=[
         "a seed per run, round and model",
@@ -170,6 +196,7 @@ def test_all_that_a_node_releases_is_composed():
         "one seed for all",
         "a seed per start",
         "an accounting engine per round",
+        "metrics uncharged",
     ],
 )
 def test_a_node_that_breaks_this_is_caught(make, check):
