@@ -24,7 +24,7 @@ from cloister_server.rounds import Coordinator
 from cloister_shared.errors import RunError
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.model_specs.recommender import RecommenderSpec
-from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.plan import MetricPlan, ModelPlan, Plan
 from cloister_shared.privacy import Mechanism, Policy
 
 from .consortium import BUDGET, CURRICULUM
@@ -121,6 +121,7 @@ def make_plan(rounds: int) -> Plan:
         models=tuple(ModelPlan(spec=spec, rounds=rounds, mechanism=mechanism) for spec in specs),
         declared_sizes={"oak": 50, "elm": 50},
         quorum=2,
+        metrics=MetricPlan(every_rounds=ROUNDS, noise_multiplier=20.0, bins=5),
     )
 
 
@@ -209,7 +210,7 @@ def is_broken(home: NodeHome) -> None:
 def everybody(tmp_path_factory: pytest.TempPathFactory) -> Told:
     told = run(tmp_path_factory.mktemp("everybody"))
     assert told.end == "released"
-    assert len(told.messages) == 2 * 2 * (ROUNDS + 1)
+    assert len(told.messages) == 2 * 2 * (ROUNDS + 1 + 1)
     return told
 
 
