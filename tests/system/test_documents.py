@@ -22,7 +22,7 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
 
 
 def test_every_promise_names_the_tests_that_hold_it() -> None:
-    _, _, text = (ROOT / "docs/privacy.md").read_text("utf-8").partition("## Promises")
+    _, _, text = (ROOT / "docs/threat-model.md").read_text("utf-8").partition("## Promises")
     promises = re.split(r"^\d+\. ", text.partition("## Not promised")[0], flags=re.MULTILINE)[1:]
     assert promises
     for promise in promises:
@@ -31,3 +31,18 @@ def test_every_promise_names_the_tests_that_hold_it() -> None:
         for name in TEST_FILE.findall(promise):
             folder = str(Path(name).parent) if "/" in name else folder
             assert (ROOT / folder / Path(name).name).exists(), f"{folder}/{Path(name).name}"
+
+
+def test_every_pitfall_and_adversary_refers_to_promises_that_are_there() -> None:
+    model = (ROOT / "docs/threat-model.md").read_text("utf-8")
+    promises, _, others = model.partition("## Promises")[2].partition("## Not promised")
+    there = {
+        letter + number
+        for letter, part in (("P", promises), ("N", others))
+        for number in re.findall(r"^(\d+)\. ", part, flags=re.MULTILINE)
+    }
+    for name in ("threat-model.md", "pitfalls.md"):
+        text = (ROOT / "docs" / name).read_text("utf-8")
+        named = set(re.findall(r"\b[PN]\d+\b", text))
+        assert named
+        assert named <= there
