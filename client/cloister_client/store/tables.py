@@ -47,7 +47,7 @@ learners = Table(
     METADATA,
     Column("id", RowId, primary_key=True),
     Column("pseudonym", String(32), nullable=False, unique=True),
-    Column("tombstone", String(64), nullable=False, unique=True),
+    Column("tombstone", String(64), nullable=False, server_default=text("''")),
     Column("cohort", Text, nullable=False),
     Column("role", String(16), nullable=False),
     Column("answers", Integer, nullable=False, server_default=text("0")),
@@ -58,6 +58,8 @@ learners = Table(
 """``tombstone`` is all that will be left of the learner when they are erased.
 ``answers`` is the number of the learner's interactions: rows are only ever added, so it also
 tells readers that there are new ones."""
+
+Index("one_tombstone", learners.c.tombstone, unique=True)
 
 interactions = Table(
     "interactions",

@@ -47,6 +47,13 @@ def test_wishes_under_pseudonyms_are_carried_over_to_tombstones(
             ),
             {"a": ada},
         )
+        connection.execute(
+            text(
+                'INSERT INTO interactions (learner_id, fingerprint, item, correct, "when") '
+                "VALUES (1, :fingerprint, 0, :correct, 1)"
+            ),
+            {"fingerprint": b"f" * 16, "correct": True},
+        )
         for pseudonym, purpose, granted in (
             (ada, "train", True),
             (ada, "evaluate", False),
@@ -60,6 +67,7 @@ def test_wishes_under_pseudonyms_are_carried_over_to_tombstones(
         connection.execute(text("INSERT INTO erasures VALUES (:cy, 0)"), {"cy": cy})
     engine.dispose()
     store = open_store()
+    assert store.counts().interactions == 1
     report = store.import_interactions([*answers("ada"), *answers("ben"), *answers("cy")])
     assert (report.learners_added, report.of_erased) == (1, 3)
     assert store.learners("train") == store.learners("evaluate") == []

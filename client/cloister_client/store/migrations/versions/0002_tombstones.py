@@ -18,11 +18,11 @@ def upgrade() -> None:
         sa.Column("traces", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("tombstone", name="pk_wishes"),
     )
-    op.add_column("learners", sa.Column("tombstone", sa.String(64)))
+    # Not by a new table in place of the old: to drop that one would drop all that refers to it.
+    column = sa.Column("tombstone", sa.String(64), nullable=False, server_default=sa.text("''"))
+    op.add_column("learners", column)
     _carry_over()
-    with op.batch_alter_table("learners") as learners:
-        learners.alter_column("tombstone", nullable=False)
-        learners.create_unique_constraint("uq_learners_tombstone", ["tombstone"])
+    op.create_index("one_tombstone", "learners", ["tombstone"], unique=True)
     op.drop_table("consents")
     op.drop_table("erasures")
 
