@@ -16,6 +16,9 @@ from cloister_shared.errors import ConfigError
 RUN_KEY = "cloister-run"
 """The key of Flower's run config that names the run's checkpoint file."""
 
+AUDIT = "audit.json"
+"""Beside the checkpoint: the signed report that a private run needs to release its models."""
+
 
 def run_from_context(exchange: Exchange, context: Context) -> None:
     """Do what is left of the run whose checkpoint the run config names."""
@@ -26,7 +29,8 @@ def run_from_context(exchange: Exchange, context: Context) -> None:
     state = read_checkpoint(path)
     if path.name != f"{state.plan.run}.checkpoint":
         raise ConfigError(f"the checkpoint of run {state.plan.run} must be called after it")
-    Coordinator(state.plan, state.weights, path.parent).run(exchange)
+    audit = path.parent / AUDIT
+    Coordinator(state.plan, state.weights, path.parent, audit=audit).run(exchange)
 
 
 app = make_server_app(run_from_context)

@@ -28,6 +28,11 @@ class Keyring:
         self._path = path
         self._keys = _read(path)
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all nodes that took part so far."""
+        return frozenset(self._keys.values())
+
     def check(self, reply: Reply, arrays: Weights) -> None:
         """Raise ``RejectedError`` unless the owner of the reply's name said exactly this."""
         if reply.key and not is_authentic(reply, arrays):

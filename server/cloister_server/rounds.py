@@ -19,6 +19,7 @@ from cloister_server.checkpoint import (
 from cloister_server.flower import Exchange, Reply
 from cloister_server.keyring import Keyring, RejectedError
 from cloister_server.metrics import federated_figures
+from cloister_server.release_gate import require_audit
 from cloister_server.validation import Answer, accept, accept_metrics
 from cloister_shared.errors import MessageError, RunError
 from cloister_shared.messages import (
@@ -59,6 +60,9 @@ class Coordinator:
     durable: bool = True
     """Whether a round is flushed to the disk before the next one is asked for. Without, a failure
     of the machine may cost rounds, which only simulated participants can be asked for again."""
+    audit: Path | None = None
+    """The signed report of an audit, without which no private model is released. Simulations, which
+    release nothing to anybody, need none."""
     names: dict[int, str] = field(default_factory=dict)
     """Node names by Flower id, as first claimed: one each, for as long as this object runs."""
 
@@ -192,7 +196,12 @@ class Coordinator:
         return header, arrays
 
     def _release(self, state: RunState, exchange: Exchange) -> None:
-        """Keep the finished models and give them to the nodes that are there."""
+        """Keep the finished models and give them to the nodes that are there.
+
+        Raises ``PolicyError`` where the audit's report is missing or has found something.
+        """
+        if self.audit is not None:
+            require_audit(self.plan, self.audit, self.keyring.keys)
         release = pack(Release(plan=self.plan, round=state.round), join(state.weights))
         write_durably(self.directory / f"{self.plan.run}.release", release)
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+from cloister_client.audit.one_run import audit_mechanism
 from cloister_client.config import NodeConfig
 from cloister_client.histories import Interaction
 from cloister_client.home import NodeHome
+from cloister_server.app import AUDIT
 from cloister_server.checkpoint import RunState, save_checkpoint
 from cloister_shared.curriculum import Curriculum, Item, Skill
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.privacy import Budget, Mechanism, Policy
+from cloister_shared.privacy.audit_report import SignedAudit
 
 BUNDLE = Path(__file__).parents[2] / "server/cloister_server/bundle"
 CURRICULUM = Curriculum(
@@ -36,7 +39,16 @@ def make_home(path: Path) -> NodeHome:
     return home
 
 
+def write_audit(file: Path, mechanism: Mechanism) -> None:
+    """As ``cloister audit privacy`` at the first node does."""
+    audited = mechanism.model_copy(update={"sampling_rate": 1.0})
+    report = audit_mechanism("dkt", audited, steps=1, delta=BUDGET.delta, canaries=10_000)
+    key = NodeHome.open(file.parent / NAMES[0]).signing_key()
+    file.write_text(SignedAudit.sign((report,), key).model_dump_json())
+
+
 def make_run(directory: Path) -> Path:
+    """A run's first checkpoint, beside the report of an audit; the homes must be there."""
     noise = BUDGET.calibrate(0.5, 1, ROUNDS)
     spec = DktSpec(skills=2, hidden=4)
     mechanism = Mechanism(noise_multiplier=noise, clip_norm=0.1, sampling_rate=0.5)
@@ -47,6 +59,7 @@ def make_run(directory: Path) -> Path:
         declared_sizes=dict.fromkeys(NAMES, 50),
         quorum=2,
     )
+    write_audit(directory / AUDIT, mechanism)
     path = directory / "first.checkpoint"
     save_checkpoint(path, RunState(plan, {"dkt": spec.initial_weights(CURRICULUM, 1)}))
     return path

@@ -9,9 +9,9 @@ from flwr.app import Context
 from tests.system.consortium import BUDGET, BUNDLE, NAMES, ROUNDS, make_home, make_run
 
 from cloister_client.app import HOME_KEY
-from cloister_server.app import RUN_KEY
+from cloister_server.app import AUDIT, RUN_KEY
 from cloister_server.checkpoint import read_checkpoint
-from cloister_shared.errors import ConfigError
+from cloister_shared.errors import ConfigError, PolicyError
 from cloister_simulations.backend.in_process import run_in_process
 
 
@@ -40,6 +40,29 @@ def test_the_bundled_apps_train_institutions_and_leave_them_a_model(tmp_path: Pa
             assert model is not None
             assert (model.weights["output"] == state.weights["dkt"]["output"]).all()
         assert home.ledger().spent()["train", "all"].epsilon(BUDGET.delta, "rdp") <= BUDGET.epsilon
+
+
+def test_without_an_audits_report_a_private_run_ends_before_its_release(tmp_path: Path) -> None:
+    homes = [make_home(tmp_path / name) for name in NAMES]
+    checkpoint, audit = make_run(tmp_path), tmp_path / AUDIT
+    kept = audit.read_bytes()
+    audit.unlink()
+    nodes = {number: {HOME_KEY: str(home.path)} for number, home in enumerate(homes, start=1)}
+
+    def run() -> None:
+        apps = bundled("serverapp"), bundled("clientapp")
+        run_in_process(*apps, nodes, {RUN_KEY: str(checkpoint)})
+
+    with pytest.raises(PolicyError, match="cloister audit privacy"):
+        run()
+    assert read_checkpoint(checkpoint).round == ROUNDS
+    assert not list(tmp_path.glob("*.release"))
+    with homes[0].store() as store:
+        assert store.active_model("dkt") is None
+    audit.write_bytes(kept)
+    run()
+    with homes[0].store() as store:
+        assert store.active_model("dkt") is not None
 
 
 def test_a_node_without_a_home_and_a_run_without_a_checkpoint_are_told_what_to_do() -> None:

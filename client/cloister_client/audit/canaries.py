@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloister_client.histories import History
-from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.model_specs.recommender import MAX_PER_QUERY, RecommenderSpec
+from cloister_shared.registry import Registry
 
 Floats = NDArray[np.float64]
 
@@ -35,14 +35,11 @@ class Canaries:
         return {name: np.zeros(shape, np.float32) for name, shape in self.spec.shapes().items()}
 
 
-def make_canaries(kind: str, count: int) -> Canaries:
-    """``count`` canaries for a model kind; ``ConfigError`` for one that has none yet."""
-    if kind not in _MAKERS:
-        raise ConfigError(f"there are canaries for {', '.join(sorted(_MAKERS))}, not for {kind!r}")
-    return _MAKERS[kind](count)
+CANARIES: Registry[Callable[[int], Canaries]] = Registry("cloister.canaries")
+"""By model kind: makes so many canaries."""
 
 
-def _of_dkt(count: int) -> Canaries:
+def of_dkt(count: int) -> Canaries:
     """Each answers once, to a skill of their own: what moves is the bias of its read-out."""
     return Canaries(
         DktSpec(skills=count, hidden=1),
@@ -51,7 +48,7 @@ def _of_dkt(count: int) -> Canaries:
     )
 
 
-def _of_recommender(count: int) -> Canaries:
+def of_recommender(count: int) -> Canaries:
     """Each meets two items of their own: what moves is the bias of the second.
 
     The many items drawn against it share what it pays for them, so each gets little of it.
@@ -61,12 +58,6 @@ def _of_recommender(count: int) -> Canaries:
         lambda number: _history([2 * number, 2 * number + 1], 0),
         lambda delta: delta["target"][1::2, -1].astype(np.float64),
     )
-
-
-_MAKERS: dict[str, Callable[[int], Canaries]] = {
-    "dkt": _of_dkt,
-    "recommender": _of_recommender,
-}
 
 
 def _history(items: list[int], skill: int) -> History:

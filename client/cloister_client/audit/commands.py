@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from cloister_client.audit.canaries import CANARIES
 from cloister_client.home import NodeHome
 from cloister_shared.errors import ConfigError, PolicyError
 from cloister_shared.frozen import describe
@@ -15,13 +16,11 @@ from cloister_shared.printing import AsJson, print_json
 from cloister_shared.privacy.audit_report import AuditReport, SignedAudit
 from cloister_shared.privacy.mechanism import Mechanism
 
-KINDS = ("dkt", "recommender")
-
 
 def audit_privacy(
     *,
     kind: Annotated[
-        str | None, typer.Option(help="Model kind; both of ours if it is not given.")
+        str | None, typer.Option(help="Model kind; all that there are if it is not given.")
     ] = None,
     noise_multiplier: Annotated[float, typer.Option(help="As in the plan.")] = 1.0,
     clip_norm: Annotated[float, typer.Option(help="As in the plan.")] = 0.5,
@@ -51,7 +50,7 @@ def audit_privacy(
 
     reports = tuple(
         audit_mechanism(one, mechanism, steps=steps, delta=delta, canaries=canaries)
-        for one in ([kind] if kind else KINDS)
+        for one in ([kind] if kind else CANARIES)
     )
     if home and output:
         _write(output, SignedAudit.sign(reports, home.signing_key()))

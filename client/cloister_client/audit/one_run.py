@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from cloister_client.audit.canaries import make_canaries
+from cloister_client.audit.canaries import CANARIES
 from cloister_client.histories import MemoryHistorySource
 from cloister_client.training import train_round
 from cloister_shared import __version__
@@ -84,7 +84,7 @@ def _scores(
     source: NoiseSource,
 ) -> NDArray[np.float64]:
     """(canaries,) what the released weights say of each."""
-    canaries = make_canaries(kind, len(present))
+    canaries = CANARIES.get(kind)(len(present))
     histories = {
         str(number): canaries.history(number) for number in np.flatnonzero(present).tolist()
     }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from cloister_client.audit.canaries import make_canaries
+from cloister_client.audit.canaries import CANARIES
 from cloister_client.audit.one_run import (
     audit_mechanism,
     count_correct,
@@ -33,7 +33,9 @@ KINDS = list(ENOUGH)
 
 
 def audited(kind: str = "dkt", mechanism: Mechanism = MECHANISM, steps: int = 1) -> AuditReport:
-    return audit_mechanism(kind, mechanism, steps=steps, delta=1e-6, canaries=ENOUGH[kind])
+    return audit_mechanism(
+        kind, mechanism, steps=steps, delta=1e-6, canaries=ENOUGH.get(kind, 60_000)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +107,7 @@ def test_noise_that_the_next_step_takes_back_is_found_out(monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_canary_moves_no_score_but_its_own(kind):
-    canaries = make_canaries(kind, 40)
+    canaries = CANARIES.get(kind)(40)
     histories = {"only": canaries.history(7)}
     delta = train_round(
         canaries.weights(),
@@ -171,7 +173,7 @@ def test_a_mechanism_without_noise_or_with_a_sample_is_not_audited(change):
 
 def test_a_kind_without_canaries_is_named():
     with pytest.raises(ConfigError, match="'essays'"):
-        make_canaries("essays", 3)
+        audited("essays")
 
 
 def test_the_claim_is_the_price_of_the_same_event():
