@@ -17,9 +17,11 @@ from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator
 from cloister_shared.messages import (
     BODY_KEY,
+    EVALUATE_ACTION,
     RECORD_KEY,
     RELEASE_ACTION,
     TRAIN_ACTION,
+    EvaluateRequest,
     TrainRequest,
     unpack,
 )
@@ -31,14 +33,19 @@ from cloister_simulations.nodes import DiskNodes, make_homes, node_configs, node
 from cloister_simulations.plans import make_plan
 from cloister_simulations.population import Population, populate
 
+Moment = Literal["reading", "replying", "measuring", "reporting"]
+
 
 @dataclass(frozen=True)
 class Death:
-    """``reading``: after RESERVE and START; ``replying``: after COMMIT, before anybody is told."""
+    """``reading``: after RESERVE and START; ``replying``: after COMMIT, before anybody is told.
+
+    ``measuring`` and ``reporting`` are the same for metrics.
+    """
 
     node: str
     round: int
-    when: Literal["reading", "replying"]
+    when: Moment
 
 
 def plan_of(settings: SimulationConfig, population: Population) -> Plan:
@@ -68,9 +75,9 @@ def train(settings: SimulationConfig, directory: Path, death: Death | None = Non
     )
 
 
-def replies(directory: Path, node: str, round_number: int) -> list[bytes]:
-    """All replies of a node in a round, over all attempts."""
-    found = sorted((directory / "replies").glob(f"{round_number}.{node}.*"))
+def replies(directory: Path, node: str, round_number: int, what: str = "train") -> list[bytes]:
+    """All replies of a node in a round, or to its questions ``metrics``, over all attempts."""
+    found = sorted((directory / "replies").glob(f"{what}.{round_number}.{node}.*"))
     return [path.read_bytes() for path in found]
 
 
@@ -80,21 +87,33 @@ def _mortal_app(nodes: DiskNodes, kept: Path, death: Death | None) -> ClientApp:
 
     def provide(context: Context) -> Node:
         node = nodes(context)
-        dies = death == Death(node.name, rounds[node.name], "reading")
-        return replace(node, source=_FatalSource(node.source)) if dies else node
+        deaths: dict[Death, Purpose] = {
+            Death(node.name, rounds[node.name], "reading"): "train",
+            Death(node.name, rounds[node.name], "measuring"): "evaluate",
+        }
+        if death not in deaths:
+            return node
+        return replace(node, source=_FatalSource(node.source, deaths[death]))
 
     usual, app = make_client_app(provide), ClientApp()
 
-    @app.train(TRAIN_ACTION)
-    def train_round(message: Message, context: Context) -> Message:
+    def answered(message: Message, context: Context, what: str, when: Moment) -> Message:
         name, number = node_name(nodes, context), _round(message)
         rounds[name] = number
         reply = usual(message, context)
-        attempt = len(replies(kept.parent, name, number))
-        (kept / f"{number}.{name}.{attempt}").write_bytes(_body(reply))
-        if death == Death(name, number, "replying"):
+        attempt = len(replies(kept.parent, name, number, what))
+        (kept / f"{what}.{number}.{name}.{attempt}").write_bytes(_body(reply))
+        if death == Death(name, number, when):
             _die()
         return reply
+
+    @app.train(TRAIN_ACTION)
+    def train_round(message: Message, context: Context) -> Message:
+        return answered(message, context, "train", "replying")
+
+    @app.evaluate(EVALUATE_ACTION)
+    def evaluate_round(message: Message, context: Context) -> Message:
+        return answered(message, context, "metrics", "reporting")
 
     @app.query(RELEASE_ACTION)
     def release(message: Message, context: Context) -> Message:
@@ -105,15 +124,17 @@ def _mortal_app(nodes: DiskNodes, kept: Path, death: Death | None) -> ClientApp:
 
 @dataclass(frozen=True)
 class _FatalSource:
-    """Whoever reads a history dies."""
+    """Whoever reads a history for ``purpose`` dies."""
 
     inner: HistorySource
+    purpose: Purpose
 
     def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
         return self.inner.learners(purpose, cohorts)
 
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
-        _die()
+        if purpose == self.purpose:
+            _die()
         return self.inner.load(learners, purpose)
 
 
@@ -122,7 +143,7 @@ def _die() -> None:
 
 
 def _round(message: Message) -> int:
-    request, _ = unpack(_body(message), TrainRequest)
+    request, _ = unpack(_body(message), TrainRequest, EvaluateRequest)
     return request.round
 
 
