@@ -35,7 +35,8 @@ from cloister_shared.messages import (
 )
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import ModelPlan, Plan
-from cloister_shared.privacy.noise import KeyedNoise, NoiseSource, choice, gaussian
+from cloister_shared.privacy.noise import KeyedNoise, NoiseSource, choice
+from cloister_shared.privacy.release import noised
 from cloister_simulations.backend.in_process import run_in_process
 from cloister_simulations.fleet.clients import Clients
 from cloister_simulations.fleet.sampling import NoiseOf
@@ -96,11 +97,10 @@ class Fleet:
             clients = self.clients.load(group)
             total.add(trainer.train(weights[kind], clients, self._noise(plan, number, kind)))
             sizes += sum(client.declared_size for client in clients)
-        divisor = len(drawn) if model.mechanism.is_private else sizes
-        scale = -model.local.learning_rate / divisor
-        if model.mechanism.is_private:
-            total.add(_central_noise(noise, model))
-        return {name: (scale * array).astype(np.float32) for name, array in total.arrays.items()}
+        private = model.mechanism.is_private
+        scale = -model.local.learning_rate / (len(drawn) if private else sizes)
+        arrays = _noised(total.arrays, model, noise) if private else total.arrays
+        return {name: (scale * array).astype(np.float32) for name, array in arrays.items()}
 
     def _drawn(self, noise: NoiseSource) -> range | list[int]:
         """Numbers of the round's clients, rising."""
@@ -177,12 +177,18 @@ def _groups(numbers: range | list[int], size: int) -> Iterator[range | list[int]
     return (numbers[start : start + size] for start in range(0, len(numbers), size))
 
 
-def _central_noise(noise: NoiseSource, model: ModelPlan) -> dict[str, np.ndarray]:
-    """One noise for the sum of clipped updates, in float64."""
-    scale = model.mechanism.noise_multiplier * model.mechanism.clip_norm
-    drawn = scale * gaussian(noise, model.spec.dimension)
-    parts: dict[str, np.ndarray] = {}
-    for name, shape in model.spec.shapes().items():
-        count = math.prod(shape)
-        parts[name], drawn = drawn[:count].reshape(shape), drawn[count:]
-    return parts
+def _noised(
+    total: Mapping[str, np.ndarray], model: ModelPlan, noise: NoiseSource
+) -> dict[str, np.ndarray]:
+    """A sum of clipped updates with one noise for all of it, in float64."""
+    shapes, mechanism = model.spec.shapes(), model.mechanism
+    release = noised(
+        np.concatenate([total[name].ravel() for name in shapes], dtype=np.float64),
+        mechanism.clip_norm,
+        mechanism.noise_multiplier,
+        mechanism.noise,
+        noise,
+    )
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+    parts = np.split(release, ends[:-1])
+    return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
