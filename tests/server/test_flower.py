@@ -11,7 +11,13 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from cloister_server.flower import GridExchange, Reply, make_server_app
 from cloister_shared.errors import RunError
-from cloister_shared.messages import BODY_KEY, RECORD_KEY, RELEASE_ACTION, TRAIN_ACTION
+from cloister_shared.messages import (
+    BODY_KEY,
+    EVALUATE_ACTION,
+    RECORD_KEY,
+    RELEASE_ACTION,
+    TRAIN_ACTION,
+)
 from cloister_simulations.backend.in_process import InProcessGrid, run_in_process
 
 Handler = Callable[[Message, Context], Message]
@@ -38,6 +44,7 @@ def body_of(message: Message) -> bytes:
 def app_of(train: Handler, release: Handler | None = None) -> ClientApp:
     app = ClientApp()
     app.train(TRAIN_ACTION)(train)
+    app.evaluate(EVALUATE_ACTION)(train)
     app.query(RELEASE_ACTION)(release or train)
     return app
 
@@ -90,8 +97,13 @@ def test_messages_say_their_round_and_type() -> None:
 
     exchange = exchange_with(app_of(handler), 1)
     exchange.train({1: b""}, 12, 1.0)
+    exchange.evaluate({1: b""}, 12, 1.0)
     exchange.release({1: b""}, 1.0)
-    assert seen == [("train.round", "12", 5), ("query.release", "release", 5)]
+    assert seen == [
+        ("train.round", "12", 5),
+        ("evaluate.metrics", "12", 5),
+        ("query.release", "release", 5),
+    ]
 
 
 def test_a_node_that_fails_is_a_reply_without_a_body() -> None:
