@@ -60,11 +60,11 @@ def _sweep_table(lines: list[SweepLine], seeds: int) -> Table:
 
 
 def _rich(table: Table) -> RichTable:
-    """A table for the terminal; cells are text, never markup."""
+    """A table for the terminal; cells are text, never markup. In a narrow one words give way."""
     rich = RichTable(title=Text(table.caption), title_justify="left", box=box.SIMPLE_HEAD)
     for place, name in enumerate(table.head):
         is_text = place in table.text_columns
-        rich.add_column(Text(name), justify="left" if is_text else "right", no_wrap=place == 0)
+        rich.add_column(Text(name), justify="left" if is_text else "right", no_wrap=not is_text)
     for row in table.rows:
         rich.add_row(*map(Text, row))
     return rich
