@@ -138,6 +138,19 @@ class DktKind:
         return classification_metrics(scores)
 
 
+def answers_of(spec: DktSpec, histories: Sequence[History]) -> tuple[History, Features, Features]:
+    """All answers, one learner after the other, and their features; see :func:`practice_of`.
+
+    Raises ``DataError`` for a skill or an item that the spec does not know.
+    """
+    whole = History.concatenate(histories)
+    check_within("skill", whole.skills, spec.skills)
+    if spec.items:
+        check_within("item", whole.items, spec.items)
+    learners = np.repeat(np.arange(len(histories)), lengths_of(histories))
+    return whole, *practice_of(spec, whole, learners)
+
+
 def practice_of(spec: DktSpec, whole: History, learners: Ints) -> tuple[Features, Features]:
     """Scaled features of n answers, whose they are said by ``learners`` (n,).
 
@@ -162,12 +175,7 @@ def shares_of(whole: History) -> Features:
 
 def _inputs(spec: DktSpec, histories: Sequence[History], windows: Windows) -> DktInputs:
     """The windows' answers as rows; practice is counted from a history's first answer on."""
-    whole = History.concatenate(histories)
-    check_within("skill", whole.skills, spec.skills)
-    if spec.items:
-        check_within("item", whole.items, spec.items)
-    learners = np.repeat(np.arange(len(histories)), lengths_of(histories))
-    practice, skill_practice = practice_of(spec, whole, learners)
+    whole, practice, skill_practice = answers_of(spec, histories)
     weights = np.repeat(windows.weights, windows.lengths)
     return DktInputs(
         lengths=torch.from_numpy(windows.lengths),

@@ -15,8 +15,7 @@ from cloister_client.histories import History, lengths_of
 from cloister_client.kernels import loader
 from cloister_client.kernels.clients import ClientWindows, Descent, train_clients
 from cloister_client.kernels.threads import cores
-from cloister_client.models.base import check_within
-from cloister_client.models.dkt import practice_of, shares_of
+from cloister_client.models.dkt import answers_of, shares_of
 from cloister_client.models.windows import Windows, windows_of
 from cloister_client.training.coefficients import TINY
 from cloister_shared.model_specs import Weights
@@ -90,12 +89,7 @@ class _ClientsOf:
         Clients without a window, whose update is zero, are left out. The one with the longest
         window stands first, so that those that are run side by side are alike.
         """
-        whole = History.concatenate(histories)
-        check_within("skill", whole.skills, spec.skills)
-        if spec.items:
-            check_within("item", whole.items, spec.items)
-        learners = np.repeat(np.arange(len(histories)), lengths_of(histories))
-        practice, skill_practice = practice_of(spec, whole, learners)
+        whole, practice, skill_practice = answers_of(spec, histories)
         owner = self.owners[self.windows.learners]
         clients, first, which, counts = np.unique(
             owner, return_index=True, return_inverse=True, return_counts=True
