@@ -22,8 +22,7 @@ from cloister_shared.privacy.accounting import cost
 from cloister_shared.signing import SigningKey
 
 from .learners import small_curriculum
-from .test_node import request
-from .test_node_metrics import metric_plan, question
+from .nodes import metric_plan, question, request
 
 MakeNode = Callable[[], Node]
 

@@ -13,8 +13,18 @@ from cloister_shared.plan import Plan
 from cloister_shared.privacy import epsilon, verify_ledger
 from cloister_shared.privacy.ledger_format import LedgerExport
 
-from .test_node import BUDGET, HISTORIES, MECHANISM, FailingSource, make_node, make_plan, request
-from .test_node_metrics import ROLES, metric_plan, question
+from .nodes import (
+    BUDGET,
+    HISTORIES,
+    MECHANISM,
+    ROLES,
+    FailingSource,
+    make_node,
+    make_plan,
+    metric_plan,
+    question,
+    request,
+)
 
 
 def train(node: Node, run: str) -> None:

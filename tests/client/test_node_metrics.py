@@ -11,48 +11,35 @@ from cloister_shared.errors import BudgetExceededError
 from cloister_shared.messages import (
     EvaluateRequest,
     MetricReport,
-    Refusal,
     is_authentic,
     pack,
     split,
     unpack,
 )
-from cloister_shared.plan import MetricPlan, Plan
+from cloister_shared.plan import Plan
 from cloister_shared.privacy import KeyedNoise, Policy, epsilon, verify_ledger
 from cloister_shared.privacy.ledger_format import LedgerExport
 
-from .test_node import BUDGET, HISTORIES, KEY, kinds, make_node, make_plan, plan_weights, request
-
-METRICS = MetricPlan(every_rounds=2, noise_multiplier=8.0, bins=10)
-ROLES = dict.fromkeys(("learner 0", "learner 4", "learner 9"), "evaluation")
-
-
-def metric_plan(metrics: MetricPlan | None = METRICS, **changes: object) -> Plan:
-    """Three rounds of the tracer, two of the recommender; metrics after rounds 2 and 3."""
-    return make_plan(**changes).model_copy(update={"metrics": metrics})
+from .nodes import (
+    BUDGET,
+    HISTORIES,
+    KEY,
+    METRICS,
+    ROLES,
+    kinds,
+    make_node,
+    metric_plan,
+    plan_weights,
+    question,
+    refusal_of,
+    request,
+)
 
 
 def evaluating_node(**changes: object) -> Node:
     node = make_node(**changes)
     node.source.source = MemoryHistorySource(HISTORIES, ROLES)
     return node
-
-
-def question(plan: Plan, number: int = 2) -> bytes:
-    kinds_asked = {model.spec.kind for model in plan.measured(number)}
-    weights = {
-        name: array
-        for name, array in plan_weights(plan).items()
-        if name.partition("/")[0] in kinds_asked
-    }
-    return pack(EvaluateRequest(plan=plan, round=number), weights)
-
-
-def refused(answer: bytes) -> str:
-    header, arrays = unpack(answer, Refusal)
-    assert not arrays
-    assert is_authentic(header, arrays)
-    return header.code
 
 
 @pytest.mark.parametrize(
@@ -110,7 +97,7 @@ def test_other_weights_get_no_second_report():
     node.answer_evaluate(question(plan))
     weights = {name: 2 * array for name, array in plan_weights(plan, 2).items()}
     again = node.answer_evaluate(pack(EvaluateRequest(plan=plan, round=2), weights))
-    assert refused(again) == "ledger"
+    assert refusal_of(again) == "ledger"
     assert kinds(node.ledger) == ["RESERVE", "START", "METRIC"]
 
 
@@ -139,7 +126,7 @@ def test_metrics_beyond_policy_or_budget_refuse_the_plan_before_its_first_round(
         (node := evaluating_node()).answer_train(request(plan)),
         node.answer_evaluate(question(plan)),
     ):
-        assert refused(answer) == code
+        assert refusal_of(answer) == code
     assert not node.source.seen
     assert not kinds(node.ledger)
 
@@ -164,14 +151,14 @@ def test_a_question_that_the_plan_does_not_ask_reads_nobody_and_costs_nothing():
         request(plan),
         b"garbage",
     ):
-        assert refused(node.answer_evaluate(message)) == "message"
+        assert refusal_of(node.answer_evaluate(message)) == "message"
     assert not node.source.seen
     assert not kinds(node.ledger)
 
 
 def test_reproducible_noise_is_refused_for_metrics_too():
     node = evaluating_node(noise=lambda plan, number, label: KeyedNoise(1, number, label))
-    assert refused(node.answer_evaluate(question(metric_plan()))) == "noise"
+    assert refusal_of(node.answer_evaluate(question(metric_plan()))) == "noise"
 
 
 def test_the_noise_of_metrics_is_not_that_of_training():
