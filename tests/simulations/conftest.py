@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.tiny import tiny_consortium
 
 from cloister_simulations.config import SimulationConfig
 
@@ -13,25 +14,7 @@ MakeConfig = Callable[..., SimulationConfig]
 def tiny_document() -> dict[str, Any]:
     server = {"name": "fedadam", "learning_rate": 0.05, "decay": "linear"}
     return {
-        "name": "tiny",
-        "seed": 3,
-        "data": {
-            "source": "synthetic",
-            "generator": {
-                "schools": [
-                    {"name": "north", "learners": 60, "level": 0.3},
-                    {"name": "south", "learners": 50, "level": -0.3},
-                ],
-                "skills": 3,
-                "items_per_skill": 3,
-                "answers_per_learner": 15,
-            },
-        },
-        "partition": {"by": "institution"},
-        "evaluation": {"share": 0.25},
-        "privacy": {"budget": {"epsilon": 8.0, "delta": 1e-5}, "noise": "keyed"},
-        "arms": ["federated"],
-        "baselines": False,
+        **tiny_consortium(),
         "private_baselines": False,
         "evaluate_every_rounds": 3,
         "models": [

@@ -9,6 +9,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tests.tiny import tiny_consortium
+
 from cloister_server.checkpoint import read_checkpoint
 from cloister_simulations.config import SimulationConfig
 from cloister_simulations.result import SimulationResult
@@ -30,25 +32,7 @@ def document(**sections: Any) -> dict[str, Any]:
         "server": {"name": "fedadam", "learning_rate": 0.03, "decay": "linear"},
     }
     return {
-        "name": "tiny",
-        "seed": 3,
-        "data": {
-            "source": "synthetic",
-            "generator": {
-                "schools": [
-                    {"name": "north", "learners": 60, "level": 0.3},
-                    {"name": "south", "learners": 50, "level": -0.3},
-                ],
-                "skills": 3,
-                "items_per_skill": 3,
-                "answers_per_learner": 15,
-            },
-        },
-        "partition": {"by": "institution"},
-        "evaluation": {"share": 0.25},
-        "privacy": {"budget": {"epsilon": 8.0, "delta": 1e-5}, "noise": "keyed"},
-        "arms": ["federated"],
-        "baselines": False,
+        **tiny_consortium(),
         "evaluate_every_rounds": 4,
         "models": [
             {"kind": "dkt", "spec": {"hidden": 4}, "private": training, "non_private": training}
