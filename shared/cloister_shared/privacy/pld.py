@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.signal import lfilter
 from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from cloister_shared.privacy.orders import ORDERS
@@ -23,6 +22,8 @@ FINEST_INTERVAL = 1e-4
 INTERVALS_PER_DEVIATION = 40
 TAIL_SHARE = 1e-6
 """What is cut off distributions and counted as an infinite loss, as a share of δ."""
+_LARGEST_EXPONENT = 500.0
+"""Its exponential is still a double."""
 
 Steps = Mapping[tuple[float, float], int]
 """Numbers of steps by (noise multiplier, sampling rate)."""
@@ -83,7 +84,7 @@ class _Losses:
             return math.inf
         from_top = self.masses[::-1]
         above = np.cumsum(from_top)[::-1] + self.infinite
-        discounted = lfilter([1.0], [1.0, -math.exp(-self.interval)], from_top)[::-1]
+        discounted = _discounted(from_top, self.interval)[::-1]
         first = int(np.argmax(above - discounted <= delta))
         excess = above[first] - delta
         if excess <= 0:
@@ -159,6 +160,19 @@ def _loss(output: float, noise: float, rate: float) -> float:
     if rate == 1:
         return unsampled
     return float(np.logaddexp(math.log1p(-rate), math.log(rate) + unsampled))
+
+
+def _discounted(masses: Floats, interval: float) -> Floats:
+    """(n,) Σ_{j ≤ i} mass_j exp((j - i) · interval), in stretches that do not overflow."""
+    stretch = 1 + int(_LARGEST_EXPONENT / interval)
+    sums = np.empty(len(masses))
+    carried = 0.0
+    for first in range(0, len(masses), stretch):
+        part = masses[first : first + stretch]
+        discounts = np.exp(-interval * np.arange(len(part)))
+        sums[first : first + stretch] = discounts * (carried + np.cumsum(part / discounts))
+        carried = sums[first + len(part) - 1] * math.exp(-interval)
+    return sums
 
 
 def _tilts(steps: Steps, tail: float) -> tuple[float, float]:
