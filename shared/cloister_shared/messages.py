@@ -6,11 +6,13 @@ What nodes say is signed: header and arrays, all but the signature itself.
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -19,6 +21,7 @@ from cloister_shared.errors import MessageError
 from cloister_shared.frozen import Frozen, describe
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
+from cloister_shared.privacy.ledger_format import HeadReceipt, SignedHead
 from cloister_shared.signing import PUBLIC_DIGITS, SIGNATURE_DIGITS, SigningKey, is_signed
 
 HEADER_BLOCK = 4096
@@ -27,6 +30,7 @@ HEADER_KEY = "cloister"
 # Where a message's bytes lie in a Flower message, and which handler gets them.
 RECORD_KEY = "cloister"
 BODY_KEY = "body"
+RECEIPTS_KEY = "receipts"
 TRAIN_ACTION = "round"
 EVALUATE_ACTION = "metrics"
 RELEASE_ACTION = "release"
@@ -52,7 +56,7 @@ class Reply(Frozen):
     """Node → coordinator: what node ``node`` says about round ``round`` of the plan ``plan``.
 
     ``signature`` is made with the private half of ``key``, see :func:`pack_signed`; both are empty
-    where nobody signs.
+    before that.
     """
 
     type: str
@@ -63,22 +67,36 @@ class Reply(Frozen):
     signature: str = Field(default="", pattern=rf"^([0-9a-f]{{{SIGNATURE_DIGITS}}})?$")
 
 
-class Contribution(Reply):
+class Answer(Reply):
+    """What was made of learners' records, and where the ledger stood once it was charged.
+
+    Simulated participants without a ledger have no ``head``.
+    """
+
+    head: SignedHead | None = None
+
+
+class Contribution(Answer):
     """Arrays are weight deltas, differentially private by themselves."""
 
     type: Literal["contribution"] = "contribution"
 
 
-class MetricReport(Reply):
+class MetricReport(Answer):
     """Arrays are one noisy histogram for each model, ``kind/histogram``."""
 
     type: Literal["metric_report"] = "metric_report"
 
 
 class Refusal(Reply):
-    """No contribution, for a reason that tells nothing about learners."""
+    """No contribution, for a reason that tells nothing about learners.
+
+    ``head`` is of a ledger that was put back from a backup, with the code ``restored``: the node
+    asks whether the coordinator has seen more of it.
+    """
 
     type: Literal["refusal"] = "refusal"
+    head: SignedHead | None = None
     round: int = Field(ge=0)
     code: str = Field(max_length=64, pattern=r"^[a-z_]+$")
 
@@ -125,6 +143,34 @@ def _signable(reply: Reply, arrays: Weights) -> bytes:
     """What a reply's signature is of: the digest of its bytes with a signature of zeros."""
     blank = pack(reply.model_copy(update={"signature": "0" * SIGNATURE_DIGITS}), arrays)
     return canonical_json({"type": "reply", "sha256": hashlib.sha256(blank).hexdigest()})
+
+
+def pack_receipts(receipts: Mapping[str, HeadReceipt]) -> bytes:
+    """What goes to every node beside a request: by node name, how the coordinator saw its ledger.
+
+    It is no part of the request, which stays the same when it is asked again later.
+    """
+    named = {name: receipts[name].model_dump(mode="json") for name in sorted(receipts)}
+    text = canonical_json(named)
+    return text + b" " * (-len(text) % HEADER_BLOCK)
+
+
+def receipt_of(receipts: bytes, node: str) -> HeadReceipt | None:
+    """The receipt for ``node`` out of :func:`pack_receipts`; ``None`` if there is none.
+
+    Raises ``MessageError`` if this cannot be read.
+    """
+    try:
+        one = _named(receipts).get(node)
+        return None if one is None else HeadReceipt.model_validate(one)
+    except (ValueError, AttributeError) as error:
+        raise MessageError("the receipts cannot be read") from error
+
+
+@lru_cache(maxsize=1)
+def _named(receipts: bytes) -> Any:
+    """Decoded once for all nodes of a process."""
+    return from_json(receipts or b"{}")
 
 
 def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Weights]:

@@ -22,11 +22,14 @@ from cloister_shared.messages import (
     is_authentic,
     join,
     pack,
+    pack_receipts,
     pack_signed,
+    receipt_of,
     split,
     unpack,
 )
 from cloister_shared.plan import Plan
+from cloister_shared.privacy.ledger_format import HeadReceipt
 from cloister_shared.signing import SigningKey
 
 PLAN = Plan.model_validate(
@@ -330,3 +333,44 @@ def test_splitting_undoes_joining() -> None:
 def test_an_array_without_a_model_is_refused() -> None:
     with pytest.raises(MessageError, match="belongs to no model"):
         split({"output": OUTPUT})
+
+
+def receipt(length: int) -> HeadReceipt:
+    blank = HeadReceipt(
+        ledger="a" * 32, length=length, digest="d" * 64, witness=KEY.public, counter=length
+    )
+    return blank.signed(KEY)
+
+
+def test_each_node_finds_its_own_receipt_and_all_get_the_same_bytes() -> None:
+    kept = {"north": receipt(3), "süd": receipt(10_000)}
+    packed = pack_receipts(kept)
+    assert packed == pack_receipts(dict(reversed(kept.items())))
+    assert {name: receipt_of(packed, name) for name in kept} == kept
+    assert receipt_of(packed, "west") is None
+    assert all(one.is_authentic for one in kept.values())
+
+
+def test_receipts_are_as_long_whatever_they_say() -> None:
+    lengths = {len(pack_receipts({"north": receipt(10**power)})) for power in range(9)}
+    assert lengths == {len(pack_receipts({}))} == {HEADER_BLOCK}
+
+
+def test_where_nothing_came_beside_a_request_there_is_no_receipt() -> None:
+    assert receipt_of(b"", "north") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[", b"[]", b"\xff", b"7", b'{"north": 1}', b'{"north": {}}', b"[" * 100_000],
+    ids=lambda content: repr(content[:20]),
+)
+def test_receipts_of_another_form_are_a_message_error(content: bytes) -> None:
+    with pytest.raises(MessageError, match="receipts cannot be read"):
+        receipt_of(content, "north")
+
+
+@pytest.mark.parametrize("field", ["ledger", "length", "digest", "witness", "counter", "nonce"])
+def test_a_receipt_of_which_anything_was_changed_is_not_authentic(field: str) -> None:
+    other = {"length": 4, "counter": 9, "witness": OTHER_KEY.public}.get(field, "b" * 32)
+    assert not receipt(3).model_copy(update={field: other}).is_authentic

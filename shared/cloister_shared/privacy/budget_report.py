@@ -1,10 +1,11 @@
 """What a ledger says, for people: spent and left by role and cohort, and by run."""
 
 import math
+from functools import lru_cache
 
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import epsilon
-from cloister_shared.privacy.ledger_format import LedgerHeader, Role, RunSpend
+from cloister_shared.privacy.ledger_format import LedgerHeader, ModelEvent, Role, RunSpend
 from cloister_shared.privacy.ledger_totals import Spend, Totals
 
 
@@ -30,13 +31,18 @@ class RunBudget(RunSpend):
 
 
 class BudgetReport(Frozen):
-    """A ledger's limit, and what is spent of it."""
+    """A ledger's limit, and what is spent of it.
+
+    ``restored``: the ledger was put back from a backup, and all of it counts as spent until the
+    coordinator says that nothing is missing.
+    """
 
     epsilon_limit: float
     delta: float
     order: float
     limit_micro_rdp: int
     enforced: bool
+    restored: bool
     groups: tuple[GroupSpend, ...]
     runs: tuple[RunBudget, ...]
 
@@ -49,34 +55,51 @@ def report_budget(header: LedgerHeader, totals: Totals) -> BudgetReport:
         order=header.order,
         limit_micro_rdp=header.limit,
         enforced=header.enforced,
+        restored=totals.restored,
         groups=tuple(
-            _group(header, role, cohort, spend)
+            _group(header, role, cohort, spend, header.budget.epsilon * totals.restored)
             for (role, cohort), spend in sorted(totals.spend().items())
         ),
         runs=tuple(_run(header, totals, run) for run in totals.runs()),
     )
 
 
-def _group(header: LedgerHeader, role: Role, cohort: str, spend: Spend) -> GroupSpend:
-    delta = header.budget.delta
-    events = [one.event for one in spend.events]
+def _group(header: LedgerHeader, role: Role, cohort: str, spend: Spend, least: float) -> GroupSpend:
+    """``least`` is the ε that counts as spent, whatever was charged."""
+    rdp, pld = (
+        None if one is None else max(least, one)
+        for one in _epsilons(spend.events, header.budget.delta, header.order)
+    )
     return GroupSpend(
         role=role,
         cohort=cohort,
-        epsilon_rdp=_finite(epsilon(events, delta, "rdp", order=header.order)),
-        epsilon_pld=_finite(epsilon(events, delta, "pld")),
+        epsilon_rdp=rdp,
+        epsilon_pld=pld,
         spent_micro_rdp=spend.micro,
-        remaining_micro_rdp=_left(header, spend.micro),
+        remaining_micro_rdp=micro_left(header, spend.micro),
+    )
+
+
+@lru_cache(maxsize=16)
+def _epsilons(
+    events: tuple[ModelEvent, ...], delta: float, order: float
+) -> tuple[float | None, float | None]:
+    """ε by RDP at ``order`` and by PLD; most cohorts are charged the same, and one sum will do."""
+    charged = [one.event for one in events]
+    return (
+        _finite(epsilon(charged, delta, "rdp", order=order)),
+        _finite(epsilon(charged, delta, "pld")),
     )
 
 
 def _run(header: LedgerHeader, totals: Totals, run: RunSpend) -> RunBudget:
-    left, price = _left(header, totals.micro(run.role, run.cohort)), run.last_micro_rdp
+    left, price = micro_left(header, totals.micro(run.role, run.cohort)), run.last_micro_rdp
     fit = 0 if price is None else left // price
     return RunBudget(**run.model_dump(), rounds_that_fit=fit)
 
 
-def _left(header: LedgerHeader, spent: int | None) -> int:
+def micro_left(header: LedgerHeader, spent: int | None) -> int:
+    """Micro-units of a ledger's limit that are left after ``spent``; ``None`` is infinite."""
     return 0 if spent is None else max(0, header.limit - spent)
 
 

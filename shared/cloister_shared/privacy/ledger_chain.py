@@ -12,9 +12,12 @@ from cloister_shared.privacy.ledger_format import (
     Entry,
     LedgerExport,
     LedgerHeader,
+    Lift,
     Reserve,
+    Restore,
     Role,
     RoundKey,
+    Signed,
     SignedHead,
     Start,
 )
@@ -70,11 +73,10 @@ def latest_totals(
         if balance.ledger != header.ledger or not balance.is_signed_by(header.key):
             raise LedgerError("the ledger's balance is not signed with the ledger's key")
         length, last = balance.length, balance.digest
-    totals = Totals(balance)
+    totals = Totals(header.limit, balance)
     for entry, digest in entries:
         _check_link(entry, length, last)
-        if isinstance(entry, Reserve):
-            totals.add(entry)
+        totals.add(entry)
         length, last = length + 1, digest
     _check_end(head, header, length, last)
     _check_signature(head, header)
@@ -89,20 +91,34 @@ class Chain:
         self.last = header.digest
         """Digest of the last entry, of the header before the first."""
         self.released: dict[RoundKey, Released] = {}
-        self.totals = Totals()
+        self.totals = Totals(header.limit)
         self.charged_plans: set[tuple[str, str]] = set()
         self.trusted: SignedHead | None = None
         """The head whose signature was checked last, or made here: it is not checked again."""
+        self.restored: str | None = None
+        """Digest of the RESTORE that stands: everything counts as spent until a LIFT."""
         self._header = header
+        self._digests = [header.digest]
         self._reserved: dict[int, Charge] = {}
         self._started: set[int] = set()
 
     def check(self, entry: Entry) -> None:
         """Raise ``LedgerError`` unless ``entry`` may come next: its place, its stage, its round.
 
-        Each attempt goes RESERVE → START → COMMIT or METRIC; a round is committed once.
+        Each attempt goes RESERVE → START → COMMIT or METRIC; a round is committed once. After a
+        RESTORE nothing is charged or released until a LIFT.
         """
         _check_link(entry, self.length, self.last)
+        if isinstance(entry, Lift):
+            self._check_lift(entry)
+        elif self.restored is None:
+            self._check_stage(entry)
+        elif not isinstance(entry, Restore):
+            raise LedgerError(f"entry {self.length}: {entry.kind} while all counts as spent")
+
+    def _check_stage(self, entry: Reserve | Start | Commit | Restore) -> None:
+        if isinstance(entry, Restore):
+            return
         charge = entry.charge if isinstance(entry, Reserve) else self._reserved.get(entry.of)
         if charge is None:
             raise LedgerError(f"entry {self.length}: {entry.kind} of a charge that is not open")
@@ -116,6 +132,18 @@ class Chain:
         if released and entry.kind != RELEASE_KIND[charge.role]:
             raise LedgerError(f"entry {self.length}: {entry.kind} of the role {charge.role}")
 
+    def _check_lift(self, entry: Lift) -> None:
+        receipt = entry.receipt
+        if self.restored is None or receipt.nonce != self.restored:
+            raise LedgerError(f"entry {self.length}: LIFT of a RESTORE that does not stand")
+        if not (receipt.is_authentic and self.holds(receipt)):
+            raise LedgerError(f"entry {self.length}: LIFT by a receipt over another ledger")
+
+    def holds(self, seen: Signed) -> bool:
+        """Whether the ledger ended where ``seen`` says, at some time."""
+        there = seen.ledger == self._header.ledger and seen.length <= self.length
+        return there and self._digests[seen.length] == seen.digest
+
     def check_head(self, head: SignedHead) -> None:
         """Raise ``LedgerError`` unless the chain ends where its signed head says."""
         _check_end(head, self._header, self.length, self.last)
@@ -126,13 +154,17 @@ class Chain:
     def extend(self, entry: Entry, digest: str) -> None:
         """Check one more entry, whose digest was computed from its text; add it to the totals."""
         self.check(entry)
+        self.totals.add(entry)
         if isinstance(entry, Reserve):
             self._reserve(entry)
         elif isinstance(entry, Start):
             self._started.add(entry.of)
-        else:
+        elif isinstance(entry, Commit):
             self._release(entry)
+        else:
+            self.restored = digest if isinstance(entry, Restore) else None
         self.length, self.last = self.length + 1, digest
+        self._digests.append(digest)
 
     def charge(self, reserved: int) -> Charge | None:
         """What entry number ``reserved`` charged, if it is a RESERVE and not committed."""
@@ -146,7 +178,6 @@ class Chain:
     def _reserve(self, entry: Reserve) -> None:
         self._reserved[self.length] = entry.charge
         self.charged_plans.add((entry.charge.run, entry.charge.plan))
-        self.totals.add(entry)
 
     def _release(self, entry: Commit) -> None:
         charge = self._reserved.pop(entry.of)

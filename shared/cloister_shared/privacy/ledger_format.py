@@ -3,7 +3,8 @@
 RESERVE is written before data is read and is the charge; START and COMMIT (METRIC, of evaluation
 learners) say how far it got and never give anything back. Every entry holds the digest of the one
 before it, the first that of the header, and the head's signature covers the last: who cannot sign
-cannot add, drop or change one.
+cannot add, drop or change one. RESTORE says that the ledger was put back from a backup, LIFT that a
+witness knows of nothing that it has forgotten.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.accounting import cost
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.events import Event
-from cloister_shared.signing import SigningKey, is_signed
+from cloister_shared.signing import PUBLIC_DIGITS, SigningKey, is_signed
 
 Role = Literal["train", "evaluation"]
 ROLES: tuple[Role, ...] = ("train", "evaluation")
@@ -112,31 +113,8 @@ class Commit(Link):
     payload_digest: str
 
 
-Entry = Annotated[Reserve | Start | Commit, Field(discriminator="kind")]
-
-
-class LedgerHeader(Frozen):
-    """What is fixed when a ledger is created."""
-
-    format: Literal[2] = 2
-    ledger: str
-    """Random identifier of this ledger."""
-    key: str
-    """Public key that the ledger's heads are signed with."""
-    budget: Budget
-    order: float
-    limit: int
-    enforced: bool = True
-    """False in simulations without a guarantee: charges are recorded, not refused."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the header: what the first entry follows."""
-        return digest(self.model_dump(mode="json"))
-
-
 class Signed(Frozen):
-    """A document about the first ``length`` entries of a ledger, signed with the ledger's key.
+    """A document about the first ``length`` entries of a ledger, and its signature.
 
     ``digest`` is the last of these entries', the header's where there is none.
     """
@@ -163,9 +141,67 @@ class Signed(Frozen):
 
 
 class SignedHead(Signed):
-    """Where a ledger ends."""
+    """Where a ledger ends; signed with the ledger's key."""
 
     purpose = "ledger_head"
+
+
+class HeadReceipt(Signed):
+    """A witness, the coordinator, has seen the ledger end here; signed with the key ``witness``.
+
+    ``counter`` rises with whatever the witness learns of the ledger. ``nonce`` is the digest of the
+    RESTORE that this answers, empty where it answers none.
+    """
+
+    purpose = "head_receipt"
+    witness: str = Field(pattern=rf"^[0-9a-f]{{{PUBLIC_DIGITS}}}$")
+    counter: int = Field(ge=1)
+    nonce: str = ""
+
+    @property
+    def is_authentic(self) -> bool:
+        """Whether the witness said exactly this."""
+        return self.is_signed_by(self.witness)
+
+
+class Restore(Link):
+    """The ledger was put back from a backup: what was spent since then is unknown, so all is.
+
+    ``salt``, 64 fresh hex digits, makes each RESTORE another: no answer to one fits the next.
+    """
+
+    kind: Literal["RESTORE"] = "RESTORE"
+    salt: str
+
+
+class Lift(Link):
+    """The last RESTORE is void: a witness knows of no entry that the backup did not have."""
+
+    kind: Literal["LIFT"] = "LIFT"
+    receipt: HeadReceipt
+
+
+Entry = Annotated[Reserve | Start | Commit | Restore | Lift, Field(discriminator="kind")]
+
+
+class LedgerHeader(Frozen):
+    """What is fixed when a ledger is created."""
+
+    format: Literal[2] = 2
+    ledger: str
+    """Random identifier of this ledger."""
+    key: str
+    """Public key that the ledger's heads are signed with."""
+    budget: Budget
+    order: float
+    limit: int
+    enforced: bool = True
+    """False in simulations without a guarantee: charges are recorded, not refused."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the header: what the first entry follows."""
+        return digest(self.model_dump(mode="json"))
 
 
 class GroupBalance(Frozen):
@@ -192,9 +228,13 @@ class RunSpend(Frozen):
 
 
 class Balance(Signed):
-    """What had been spent then: so that nobody must add up every entry to know it."""
+    """What had been spent then: so that nobody must add up every entry to know it.
+
+    ``restored``: whether a RESTORE stood, by which all was.
+    """
 
     purpose = "ledger_balance"
+    restored: bool = False
     groups: tuple[GroupBalance, ...]
     runs: tuple[RunSpend, ...]
 

@@ -8,10 +8,13 @@ from cloister_shared.privacy.accounting import epsilon
 from cloister_shared.privacy.events import SampledGaussian
 from cloister_shared.privacy.ledger_format import (
     Balance,
+    Entry,
     Group,
     GroupBalance,
+    Lift,
     ModelEvent,
     Reserve,
+    Restore,
     Role,
     RunSpend,
 )
@@ -39,17 +42,29 @@ SpendByGroup = dict[Group, Spend]
 
 
 class Totals:
-    """Sums over charges: those of ``balance``, and those that are added."""
+    """Sums over charges: those of ``balance``, and those that are added.
 
-    def __init__(self, balance: Balance | None = None) -> None:
+    While a RESTORE stands, every group has spent the whole ``limit``, whatever its charges are.
+    """
+
+    def __init__(self, limit: int, balance: Balance | None = None) -> None:
+        self._limit = limit
+        self.restored = False
+        """Whether a RESTORE stands."""
         self._micro: dict[Group, int | None] = {}
         self._events: dict[Group, Counter[tuple[ModelEvent, ...]]] = defaultdict(Counter)
         self._runs: dict[tuple[str, Role, str], tuple[int, int | None, int | None]] = {}
         if balance is not None:
             self._begin(balance)
 
-    def add(self, entry: Reserve) -> None:
-        """One more charge, of every cohort that it names."""
+    def add(self, entry: Entry) -> None:
+        """One more entry: a charge is one of every cohort that it names."""
+        if isinstance(entry, Restore | Lift):
+            self.restored = isinstance(entry, Restore)
+        elif isinstance(entry, Reserve):
+            self._add_charge(entry)
+
+    def _add_charge(self, entry: Reserve) -> None:
         charge = entry.charge
         for cohort in charge.cohorts:
             group, run = (charge.role, cohort), (charge.run, charge.role, cohort)
@@ -60,12 +75,12 @@ class Totals:
 
     def micro(self, role: Role, cohort: str) -> int | None:
         """What a group has spent, in micro-units; ``None`` is infinite."""
-        return self._micro.get((role, cohort), 0)
+        return self._at_least(self._micro.get((role, cohort), 0))
 
     def spend(self) -> SpendByGroup:
         """Spend by role and cohort; equal events are merged into one with their steps added."""
         return {
-            group: Spend(micro=micro, events=_merged(self._events[group]))
+            group: Spend(micro=self._at_least(micro), events=_merged(self._events[group]))
             for group, micro in self._micro.items()
         }
 
@@ -86,12 +101,26 @@ class Totals:
     def balance(self, ledger: str, length: int, digest: str) -> Balance:
         """These sums, said of a ledger's first ``length`` entries; yet to be signed."""
         groups = tuple(
-            GroupBalance(role=role, cohort=cohort, micro=one.micro, events=one.events)
-            for (role, cohort), one in self.spend().items()
+            GroupBalance(
+                role=role, cohort=cohort, micro=micro, events=_merged(self._events[role, cohort])
+            )
+            for (role, cohort), micro in self._micro.items()
         )
-        return Balance(ledger=ledger, length=length, digest=digest, groups=groups, runs=self.runs())
+        return Balance(
+            ledger=ledger,
+            length=length,
+            digest=digest,
+            groups=groups,
+            runs=self.runs(),
+            restored=self.restored,
+        )
+
+    def _at_least(self, micro: int | None) -> int | None:
+        """What was charged; the limit while a RESTORE stands: no more was ever granted."""
+        return max(self._limit, micro) if self.restored and micro is not None else micro
 
     def _begin(self, balance: Balance) -> None:
+        self.restored = balance.restored
         for one in balance.groups:
             self._micro[one.role, one.cohort] = one.micro
             self._events[one.role, one.cohort][one.events] = 1

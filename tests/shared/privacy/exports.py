@@ -52,19 +52,25 @@ def export_of(
 ) -> LedgerExport:
     """A chain of the given entries under a head that ``key`` signed.
 
-    RESERVE is priced unless a cost is given; START and COMMIT are of the RESERVE before them.
+    RESERVE is priced unless a cost is given; START and COMMIT are of the RESERVE before them. The
+    receipt of a LIFT may be made by a function of the digests so far, the header's first.
     """
     top = top or header()
     entries: list[Entry] = []
-    last, reserved = top.digest, 0
+    last, reserved, digests = top.digest, 0, [top.digest]
     for number, step in enumerate(steps):
         fields = {"of": reserved, **step}
         if step["kind"] == "RESERVE":
             reserved = number
             price = step["charge"].cost(top.order)
             fields = {"cost": price, "code_version": "1", "personal": "0" * 64, **step}
+        elif step["kind"] == "LIFT":
+            fields = {**step, "receipt": step["receipt"](digests)}
+        if step["kind"] in ("RESTORE", "LIFT"):
+            fields.pop("of", None)
         entries.append(ENTRY.validate_python({"previous": last, **fields}))
         last = entries[-1].digest
+        digests.append(last)
     head = SignedHead(ledger=top.ledger, length=len(entries), digest=last)
     return LedgerExport(header=top, entries=tuple(entries), head=head.signed(key))
 

@@ -15,17 +15,51 @@ from cloister_shared.privacy import (
     epsilon,
     verify_ledger,
 )
-from cloister_shared.privacy.ledger_format import Entry, ModelEvent, Reserve, SignedHead
+from cloister_shared.privacy.budget_report import report_budget
+from cloister_shared.privacy.ledger_chain import latest_totals, verified_totals
+from cloister_shared.privacy.ledger_format import (
+    Entry,
+    HeadReceipt,
+    ModelEvent,
+    Reserve,
+    SignedHead,
+)
 from cloister_shared.signing import SigningKey
 
-from .exports import BUDGET, DKT, RECOMMENDER, attempt, charge, export_of, header
+from .exports import BUDGET, DKT, KEY, RECOMMENDER, attempt, charge, export_of, header
+
+WITNESS = SigningKey.from_bytes(bytes([7] * 32))
+RESTORE: dict[str, Any] = {"kind": "RESTORE", "salt": "5" * 64}
+
+
+def lift(seen: int, restored: int, **changes: object) -> dict[str, Any]:
+    """LIFT of the RESTORE that is entry number ``restored``, by who saw ``seen`` entries."""
+
+    def receipt(digests: list[str]) -> HeadReceipt:
+        one = HeadReceipt(
+            ledger=header().ledger,
+            length=seen,
+            digest=digests[min(seen, len(digests) - 1)],
+            witness=WITNESS.public,
+            counter=1,
+            nonce=digests[restored + 1],
+        )
+        return one.model_copy(update=changes).signed(WITNESS)
+
+    return {"kind": "LIFT", "receipt": receipt}
 
 
 @pytest.fixture
 def honest() -> LedgerExport:
-    """Two rounds, the second after a crash that kept its charge."""
+    """Two rounds, the second after a crash that kept its charge, and a backup that was put back."""
     return export_of(
-        [*attempt(charge(1)), *attempt(charge(2))[:2], *attempt(charge(2))],
+        [
+            *attempt(charge(1)),
+            *attempt(charge(2))[:2],
+            *attempt(charge(2)),
+            RESTORE,
+            lift(seen=7, restored=8),
+        ],
     )
 
 
@@ -236,3 +270,77 @@ def test_roles_and_cohorts_pay_apart() -> None:
     spend = verify_ledger(export_of(entries))
     assert set(spend) == {("train", "autumn"), ("evaluation", "autumn")}
     assert {one.micro for one in spend.values()} == {charge(1, DKT).cost(BUDGET.order)}
+
+
+def test_after_a_restore_everything_is_spent_and_cohorts_to_come_have_nothing_left() -> None:
+    export = export_of([*attempt(charge(1)), RESTORE])
+    spend = verify_ledger(export)
+    assert {one.micro for one in spend.values()} == {BUDGET.limit}
+    totals = verified_totals(export)
+    assert totals.restored
+    assert totals.micro("train", "a cohort to come") == BUDGET.limit
+    report = report_budget(export.header, totals)
+    assert report.restored
+    assert {one.remaining_micro_rdp for one in report.groups} == {0}
+    assert {one.epsilon_rdp for one in report.groups} == {BUDGET.epsilon}
+    assert {one.rounds_that_fit for one in report.runs} == {0}
+
+
+@pytest.mark.parametrize("seen", [0, 2, 3])
+def test_a_witness_that_knows_no_more_than_the_backup_lifts_a_restore(seen: int) -> None:
+    before = attempt(charge(1))
+    export = export_of([*before, RESTORE, lift(seen, restored=3), *attempt(charge(2))])
+    price = charge(1).cost(BUDGET.order)
+    assert {one.micro for one in verify_ledger(export).values()} == {2 * price}
+    assert not verified_totals(export).restored
+
+
+def test_the_totals_since_a_signed_balance_know_what_stands() -> None:
+    export = export_of([*attempt(charge(1)), RESTORE, lift(2, restored=3)])
+    entries = [(one, one.digest) for one in export.entries]
+    for length, restored in ((4, True), (5, False)):
+        last = entries[length - 1][1]
+        head = SignedHead(ledger=export.header.ledger, length=length, digest=last)
+        part = export.model_copy(
+            update={"entries": export.entries[:length], "head": head.signed(KEY)}
+        )
+        totals = verified_totals(part)
+        balance = totals.balance(part.header.ledger, length, last).signed(KEY)
+        latest = latest_totals(part.header, balance, [], part.head)
+        assert (latest.restored, latest.spend()) == (restored, totals.spend())
+
+
+@pytest.mark.parametrize("step", attempt(charge(2)), ids=lambda step: step["kind"])
+def test_nothing_is_charged_or_released_while_all_counts_as_spent(step: dict[str, Any]) -> None:
+    with pytest.raises(LedgerError, match="while all counts as spent"):
+        verify_ledger(export_of([*attempt(charge(1))[:2], RESTORE, step]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nonce": ""},
+        {"nonce": "0" * 64},
+        {"digest": "0" * 64},
+        {"length": 99},
+        {"ledger": "b" * 32},
+        {"witness": SigningKey.from_bytes(bytes([8] * 32)).public},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_no_other_receipt_lifts_a_restore(change: dict[str, object]) -> None:
+    steps = [*attempt(charge(1)), RESTORE, lift(2, restored=3, **change)]
+    with pytest.raises(LedgerError, match="LIFT"):
+        verify_ledger(export_of(steps))
+
+
+def test_a_receipt_lifts_one_restore_once() -> None:
+    once = [*attempt(charge(1)), RESTORE, lift(2, restored=3)]
+    for again in ([lift(2, restored=3)], [RESTORE, lift(2, restored=3)]):
+        with pytest.raises(LedgerError, match="does not stand"):
+            verify_ledger(export_of([*once, *again]))
+
+
+def test_two_backups_that_are_put_back_one_after_the_other_are_each_lifted() -> None:
+    once = [*attempt(charge(1)), RESTORE, RESTORE, lift(2, restored=4)]
+    verify_ledger(export_of([*once, {**RESTORE, "salt": "6" * 64}, lift(2, restored=6)]))
