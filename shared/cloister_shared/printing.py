@@ -1,7 +1,7 @@
 """What commands print: one JSON document, or tables for people."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from cloister_shared.privacy.budget_fit import Fit
 from cloister_shared.privacy.budget_report import BudgetReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -62,10 +63,23 @@ def print_budget(report: BudgetReport) -> None:
         f"Limit: ε {report.epsilon_limit:g} at δ {report.delta:g}, kept as RDP at order "
         f"{report.order:g}{'' if report.enforced else '; NOT ENFORCED (simulation)'}"
     )
+    if report.restored:
+        console.print(
+            "Restored from a backup: all counts as spent until the coordinator's receipt."
+        )
     if report.groups:
         console.print(spent, runs, "* valid for plans fixed in advance", sep="\n")
-    else:
+    elif not report.restored:
         console.print("Nothing is spent.")
+
+
+def print_fits(fits: Iterable[Fit]) -> None:
+    """How many rounds of what was asked still fit, by role and cohort."""
+    table = Table("role", "cohort", "rounds that still fit")
+    for one in fits:
+        asked = "" if one.rounds_asked is None else f" of the {one.rounds_asked} planned"
+        table.add_row(one.role, escape(one.cohort), f"{one.rounds_that_fit}{asked}")
+    Console().print(table)
 
 
 def _text(value: Any) -> str:
