@@ -3,7 +3,9 @@
 from pydantic import Field, ValidationInfo, field_validator
 
 from cloister_shared.frozen import Frozen
+from cloister_shared.plan import GroupName, check_groups
 from cloister_shared.privacy import Policy
+from cloister_shared.signing import PUBLIC_DIGITS
 
 SMALLEST_DECLARED_SIZE = 50
 _GRID_TENTHS = (10, 15, 20, 30, 50, 70)
@@ -21,6 +23,9 @@ class NodeConfig(Frozen):
 
     ``declared_size`` is the public N̂: a rounded number, see :func:`declared_size_for`.
     ``cohorts`` is the public calendar of enrolment terms: each has a budget of its own.
+    ``groups`` is the public vocabulary of groups of learners by which figures may be told apart.
+    ``coordinator_key`` is the public key that receipts over the ledger must be signed with; None
+    keeps to that of the first receipt.
     ``store_url`` is a SQLAlchemy URL; None keeps the store in the home's own SQLite file. In a
     ``simulation`` any declared size and a policy without a guarantee are allowed.
     """
@@ -30,6 +35,8 @@ class NodeConfig(Frozen):
     declared_size: int = Field(ge=1)
     evaluation_share: float = Field(default=0.2, ge=0, lt=1)
     cohorts: tuple[str, ...] = Field(default=("all",), min_length=1)
+    groups: tuple[GroupName, ...] = Field(default=(), max_length=20)
+    coordinator_key: str | None = Field(default=None, pattern=rf"^[0-9a-f]{{{PUBLIC_DIGITS}}}$")
     store_url: str | None = None
     policy: Policy = Policy()
     serving: ServingConfig = ServingConfig()
@@ -51,6 +58,11 @@ class NodeConfig(Frozen):
         if len(set(cohorts)) < len(cohorts):
             raise ValueError("each cohort stands once: it is charged once a round")
         return cohorts
+
+    @field_validator("groups")
+    @classmethod
+    def _check_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
+        return check_groups(groups)
 
     @field_validator("policy")
     @classmethod

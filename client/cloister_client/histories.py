@@ -24,7 +24,8 @@ class Interaction:
     ``skills`` empty means the skills that the curriculum gives the item. ``when`` is in seconds
     since 1970 (UTC), or only a position where the source has no clock; ``key`` tells two answers
     apart that are otherwise equal, and is the same when the same file is read again. ``line`` is
-    where it stands in a file, for errors only.
+    where it stands in a file, for errors only. ``group`` is the learner's, None where the source
+    does not say.
     """
 
     learner: str
@@ -34,6 +35,7 @@ class Interaction:
     key: str
     skills: tuple[str, ...] = ()
     line: int | None = field(default=None, compare=False)
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +110,9 @@ class HistorySource(Protocol):
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
         """Histories of ``learners``, in that order; one may be empty."""
 
+    def groups(self, learners: Sequence[str], purpose: Purpose) -> list[str | None]:
+        """The group of each of ``learners``, by which figures are told apart; None for none."""
+
 
 @dataclass(frozen=True)
 class MemoryHistorySource:
@@ -116,6 +121,7 @@ class MemoryHistorySource:
     histories: Mapping[str, History]
     roles: Mapping[str, Role] = field(default_factory=dict)
     cohorts: Mapping[str, str] = field(default_factory=dict)
+    groups_of: Mapping[str, str] = field(default_factory=dict)
 
     def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
         """Learners whose role fits; the default role is train, the default cohort ``all``."""
@@ -131,6 +137,10 @@ class MemoryHistorySource:
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
         """Histories as they were given."""
         return [self.histories[learner] for learner in learners]
+
+    def groups(self, learners: Sequence[str], purpose: Purpose) -> list[str | None]:
+        """Groups as they were given; the default is none."""
+        return [self.groups_of.get(learner) for learner in learners]
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,10 @@ class SilentSource:
                 return [history for one in learners for history in self.load([one], purpose)]
             _LOG.error("a learner's records cannot be used: the round leaves them out")
             return [History.empty()]
+
+    def groups(self, learners: Sequence[str], purpose: Purpose) -> list[str | None]:
+        """The source's."""
+        return self.source.groups(learners, purpose)
 
 
 def lengths_of(histories: Sequence[History]) -> NDArray[np.int64]:

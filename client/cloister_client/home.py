@@ -83,6 +83,7 @@ class NodeHome:
             consent=self.config.policy.consent,
             simulation=self.config.simulation,
             cohort=self.config.cohorts[-1],
+            groups=self.config.groups,
         )
         with self.personal_chain() as chain:
             asked = chain.wishes()

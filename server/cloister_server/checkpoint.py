@@ -14,7 +14,7 @@ from cloister_shared.frozen import Frozen
 from cloister_shared.messages import join, pack, split, unpack
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
-from cloister_shared.privacy.histograms import PrivateFigures
+from cloister_shared.privacy.figures import Breakdown, PrivateFigures
 
 _WEIGHTS, _FIRST, _SECOND = "weights", "first", "second"
 
@@ -34,13 +34,15 @@ class RoundRecord(Frozen):
 class MetricRecord(Frozen):
     """What nodes released of their evaluation learners after one round, together.
 
-    ``figures`` are by model kind; there are none if fewer nodes than the quorum gave histograms.
+    ``figures`` and ``breakdowns`` are by model kind; there are none if fewer nodes than the quorum
+    gave histograms.
     """
 
     round: int = Field(ge=1)
     participants: tuple[str, ...]
     rejected: dict[str, str]
     figures: dict[str, PrivateFigures]
+    breakdowns: dict[str, Breakdown] = Field(default_factory=dict)
 
 
 class CheckpointHeader(Frozen):

@@ -18,7 +18,7 @@ from cloister_server.checkpoint import (
 )
 from cloister_server.flower import Exchange, Reply
 from cloister_server.keyring import Keyring, RejectedError
-from cloister_server.metrics import federated_figures
+from cloister_server.metrics import federated_breakdowns, federated_figures
 from cloister_server.release_gate import require_audit
 from cloister_server.validation import Answer, accept, accept_metrics
 from cloister_shared.errors import MessageError, RunError
@@ -156,6 +156,7 @@ class Coordinator:
             participants=tuple(sorted(histograms)),
             rejected=rejected,
             figures=federated_figures(histograms, self.plan, metrics, number),
+            breakdowns=federated_breakdowns(histograms, self.plan, metrics, number),
         )
         state.metrics.append(record)
         save_checkpoint(self.checkpoint_path, state, durable=self.durable)

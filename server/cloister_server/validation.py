@@ -9,7 +9,7 @@ from cloister_server.keyring import Keyring, RejectedError
 from cloister_shared.messages import Contribution, MetricReport, Refusal, split, unpack
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import MetricPlan, ModelPlan, Plan
-from cloister_shared.privacy.histograms import Floats, cells
+from cloister_shared.privacy.histograms import Floats
 
 Answer = TypeVar("Answer", Contribution, MetricReport)
 
@@ -39,7 +39,7 @@ def accept(
 def accept_metrics(
     body: bytes, plan: Plan, metrics: MetricPlan, round_number: int, keyring: Keyring
 ) -> tuple[MetricReport, dict[str, Floats]]:
-    """A report that counts, with its histograms by model kind, or ``RejectedError``.
+    """A report that counts, with an array of histograms by model kind, or ``RejectedError``.
 
     Their length, and that they are finite, is all that can be checked: how many evaluation learners
     a node has is not public.
@@ -50,10 +50,10 @@ def accept_metrics(
     )
     histograms: dict[str, Floats] = {}
     for model in models:
-        kind, length = model.spec.kind, cells(model.spec.outcome, metrics.bins)
+        kind, length = model.spec.kind, math.prod(metrics.shape(model.spec.outcome))
         histogram = arrays[kind].get("histogram", np.zeros(0, np.float32))
         if histogram.shape != (length,) or not np.isfinite(histogram).all():
-            raise RejectedError(f"{kind}: is not one histogram of {length} finite numbers")
+            raise RejectedError(f"{kind}: is not {length} finite numbers")
         histograms[kind] = histogram.astype(np.float64)
     return header, histograms
 

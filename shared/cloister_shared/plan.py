@@ -1,7 +1,7 @@
 """The plan of a run: all that coordinator and nodes must agree on, nothing about learners."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,8 +9,22 @@ from cloister_shared.canonical import digest
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import AnySpec
 from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE, NonPrivate, SampledGaussian
+from cloister_shared.privacy.figures import OTHER
+from cloister_shared.privacy.histograms import Outcome, cells
 from cloister_shared.privacy.ledger_format import ModelEvent, Role
 from cloister_shared.privacy.mechanism import Mechanism
+
+GroupName = Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9._-]+$")]
+"""A public name for a kind of learners, such as an age or a language of instruction."""
+
+
+def check_groups(groups: tuple[str, ...]) -> tuple[str, ...]:
+    """The vocabulary itself; ``ValueError`` if a name stands twice or means no group."""
+    if len(set(groups)) < len(groups):
+        raise ValueError("each group stands once")
+    if OTHER in groups:
+        raise ValueError(f"{OTHER!r} is what learners of no group are called; name it otherwise")
+    return groups
 
 
 class LocalTraining(Frozen):
@@ -65,11 +79,29 @@ class MetricPlan(Frozen):
 
     Asked for after every ``every_rounds``-th round and each model's last. ``noise_multiplier`` is
     the noise's standard deviation on a node's sum; one learner moves it by at most 1.
+
+    With ``groups`` there is one histogram for each and one for all other learners, side by side in
+    one array of noisy cells: a learner is counted into one of them, so it costs the same. Figures
+    of all learners have the noise of all these histograms.
     """
 
     every_rounds: int = Field(ge=1)
     noise_multiplier: float = Field(ge=MIN_NOISE, le=MAX_NOISE)
     bins: int = Field(default=20, ge=2, le=1000)
+    groups: tuple[GroupName, ...] = Field(default=(), max_length=20)
+
+    @field_validator("groups")
+    @classmethod
+    def _check_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
+        return check_groups(groups)
+
+    def shape(self, outcome: Outcome) -> tuple[int, int]:
+        """(histograms, cells) of what a node sends of one model, laid out row by row."""
+        return (len(self.groups) + 1, cells(outcome, self.bins))
+
+    def row(self, group: str | None) -> int:
+        """The histogram into which a learner of ``group`` is counted; the last is the others'."""
+        return self.groups.index(group) if group in self.groups else len(self.groups)
 
     def event(self, kind: str) -> ModelEvent:
         """What one histogram of one model is charged as: nobody is sampled."""

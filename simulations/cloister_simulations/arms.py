@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from cloister_client.flower import make_client_app
-from cloister_server.checkpoint import RoundRecord, RunState, load_checkpoint
+from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState, load_checkpoint
 from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator
 from cloister_shared.frozen import Frozen
@@ -110,12 +111,12 @@ class ArmRunner:
         log = _MetricLog(self.directory / arm / "metrics.jsonl")
         state = self._train(plan, nodes, log)
         metrics = log.read()
-        private_metrics = {one.round: one.figures for one in state.metrics}
+        released = {one.round: one for one in state.metrics}
         rounds = tuple(
             RoundResult(
                 **record.model_dump(),
                 metrics=metrics.get(record.round, {}),
-                private_metrics=private_metrics.get(record.round, {}),
+                **_released(released.get(record.round)),
             )
             for record in state.records
         )
@@ -207,6 +208,13 @@ class ArmRunner:
         """Without a guarantee to keep, everything is reproducible."""
         system = private and self.config.privacy.noise == "system"
         return None if system else self.config.seed
+
+
+def _released(record: MetricRecord | None) -> dict[str, Any]:
+    """What nodes released after a round, as fields of its result."""
+    if record is None:
+        return {}
+    return {"private_metrics": record.figures, "private_breakdowns": record.breakdowns}
 
 
 class _MetricLog:

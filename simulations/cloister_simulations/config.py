@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import SPECS
-from cloister_shared.plan import LocalTraining, ServerOptimizer
+from cloister_shared.plan import GroupName, LocalTraining, ServerOptimizer, check_groups
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE
 from cloister_shared.yaml_config import load_yaml
@@ -131,6 +131,13 @@ class PrivateMetrics(Frozen):
     every_rounds: int = Field(ge=1)
     budget_share: float = Field(default=1.0, gt=0, le=1)
     bins: int = Field(default=20, ge=2, le=1000)
+    groups: tuple[GroupName, ...] = Field(default=(), max_length=20)
+    """Groups of learners whose figures stand apart, beside one for all others."""
+
+    @field_validator("groups")
+    @classmethod
+    def _check_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
+        return check_groups(groups)
 
 
 class SimulationPrivacy(Frozen):

@@ -11,12 +11,13 @@ from cloister_shared.errors import DataError
 
 @dataclass(frozen=True)
 class LearnerRecord:
-    """One learner: ``institution`` and the published test ``fold`` where the data set has them."""
+    """One learner: ``institution``, published test ``fold`` and ``group`` where there are any."""
 
     key: str
     history: History
     institution: str | None = None
     fold: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def make_homes(directory: Path, population: Population, budget: Budget) -> None:
     """
     for name, size in population.declared_sizes.items():
         if not (directory / name).exists():
-            config = _node_config(name, size, budget)
+            config = _node_config(name, size, budget, population.groups)
             NodeHome.create(directory / name, config, population.curriculum)
     for name, records in population.institutions.items():
         roles = {one.key: population.roles[one.key] for one in records}
@@ -229,13 +229,16 @@ def noise_factory(seed: int | None, name: str) -> NoiseFactory:
     return system_noise if seed is None else partial(keyed_noise, seed, name)
 
 
-def _node_config(name: str, declared_size: int, budget: Budget) -> NodeConfig:
+def _node_config(
+    name: str, declared_size: int, budget: Budget, groups: tuple[str, ...]
+) -> NodeConfig:
     try:
         return NodeConfig(
             name=name,
             declared_size=declared_size,
             policy=simulation_policy(budget, declared_size),
             simulation=True,
+            groups=groups,
         )
     except ValidationError as error:
         raise ConfigError(f"institution {name!r} cannot be on disk: {describe(error)}") from error
@@ -273,4 +276,5 @@ def _interactions(
                 when=float(history.when[position]),
                 key=str(position),
                 skills=tuple(curriculum.skills[skill].id for skill in skills[skills >= 0]),
+                group=record.group,
             )

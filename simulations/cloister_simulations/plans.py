@@ -74,7 +74,12 @@ def _metric_plan(config: SimulationConfig) -> MetricPlan | None:
         math.ceil(model.private.rounds / wanted.every_rounds) + spare for model in config.models
     )
     noise = config.privacy.budget.calibrate(1.0, 1, releases, wanted.budget_share)
-    return MetricPlan(every_rounds=wanted.every_rounds, noise_multiplier=noise, bins=wanted.bins)
+    return MetricPlan(
+        every_rounds=wanted.every_rounds,
+        noise_multiplier=noise,
+        bins=wanted.bins,
+        groups=wanted.groups,
+    )
 
 
 def _model_plan(

@@ -39,6 +39,12 @@ class Population:
         """The public N̂ of every institution: its train-role learners, rounded up to a grid."""
         return {name: declared_size_for(len(self.train(name))) for name in self.institutions}
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All groups that learners are in, sorted."""
+        records = (one for some in self.institutions.values() for one in some)
+        return tuple(sorted({one.group for one in records if one.group is not None}))
+
     def train(self, *names: str) -> list[LearnerRecord]:
         """Train-role learners of the named institutions, together."""
         return self._with_role("train", names)
@@ -50,22 +56,30 @@ class Population:
     def source(self, *names: str) -> MemoryHistorySource:
         """All learners of the named institutions, with their roles, as one source in memory."""
         records = [one for name in names for one in self.institutions[name]]
-        return MemoryHistorySource({one.key: one.history for one in records}, self.roles)
+        groups = {one.key: one.group for one in records if one.group is not None}
+        histories = {one.key: one.history for one in records}
+        return MemoryHistorySource(histories, self.roles, groups_of=groups)
 
     def digest(self) -> str:
-        """SHA-256 over who lives where, in which role, and what they answered."""
+        """SHA-256 over who lives where, in which role and group, and what they answered."""
         digest = hashlib.sha256(self.curriculum.digest.encode())
         for name, records in self.institutions.items():
             for one in records:
-                digest.update(canonical_json([name, one.key, self.roles[one.key]]))
+                group = [] if one.group is None else [one.group]
+                digest.update(canonical_json([name, one.key, self.roles[one.key], *group]))
                 for array in (one.history.items, one.history.skills, one.history.correct):
                     digest.update(array.tobytes())
         return digest.hexdigest()
 
     def evaluator(self, predictions: Literal["all", "last"] = "all") -> Evaluator:
         """All evaluation learners, by institution; ``predictions`` of each count."""
-        pairs = [(one.history, name) for name in self.institutions for one in self.evaluation(name)]
-        return Evaluator([one for one, _ in pairs], [name for _, name in pairs], predictions)
+        pairs = [(one, name) for name in self.institutions for one in self.evaluation(name)]
+        return Evaluator(
+            [one.history for one, _ in pairs],
+            [name for _, name in pairs],
+            predictions,
+            [one.group for one, _ in pairs] if self.groups else None,
+        )
 
     def _with_role(self, role: Role, names: Sequence[str]) -> list[LearnerRecord]:
         return [

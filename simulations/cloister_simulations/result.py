@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from cloister_shared.frozen import Frozen
-from cloister_shared.privacy.histograms import PrivateFigures
+from cloister_shared.privacy.figures import Breakdown, PrivateFigures
 from cloister_shared.privacy.ledger_format import Role
 
 
@@ -72,7 +72,8 @@ class NodeResult(Frozen):
 class RoundResult(Frozen):
     """One exchange; ``rejected`` gives the reason by node, ``metrics`` figures by model kind.
 
-    ``private_metrics`` are what the nodes released after it of their evaluation learners.
+    ``private_metrics`` are what the nodes released after it of their evaluation learners,
+    ``private_breakdowns`` the same by group and bin.
     """
 
     round: int = Field(ge=0)
@@ -83,13 +84,15 @@ class RoundResult(Frozen):
     rejected: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, Metrics] = Field(default_factory=dict)
     private_metrics: dict[str, PrivateFigures] = Field(default_factory=dict)
+    private_breakdowns: dict[str, Breakdown] = Field(default_factory=dict)
 
 
 class Figures(Frozen):
-    """Final figures over all evaluation learners, and over each institution's."""
+    """Final figures over all evaluation learners, over each institution's and each group's."""
 
     all: Metrics
     by_institution: dict[str, Metrics] = Field(default_factory=dict)
+    by_group: dict[str, Metrics] = Field(default_factory=dict)
 
 
 class Arm(Frozen):

@@ -5,7 +5,8 @@ follows the two-parameter logistic model (Birnbaum 1968), its ability the power 
 (Newell and Rosenbloom 1981) less what is lacking in the skill's prerequisites:
 
     P(right) = sigmoid(discrimination · (ability - difficulty))
-    own(k)   = level of the school + general ability + deviation(k) + gain · log(1 + answers(k))
+    own(k)   = level of school and group + general ability + deviation(k)
+               + gain · log(1 + answers(k))
     ability  = own(k) - prerequisite_weight · mean over prerequisites j of sigmoid(-own(j))
 
 Learners walk through the catalogue, stay with a skill until they have mastered it, and sometimes
@@ -21,11 +22,13 @@ from pydantic import Field, model_validator
 from cloister_client.histories import History
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.frozen import Frozen
+from cloister_shared.plan import GroupName, check_groups
 from cloister_simulations.dataset import Dataset, LearnerRecord
 from cloister_simulations.topics import TOPICS
 
 TERM_START = 1_725_235_200.0  # Monday, 2 September 2024, in seconds since 1970
 SECONDS_A_DAY = 86_400.0
+_GROUPS_STREAM = 1
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,6 +39,14 @@ class School(Frozen):
 
     name: str = Field(min_length=1)
     learners: int = Field(ge=1)
+    level: float = 0.0
+
+
+class LearnerGroup(Frozen):
+    """A group of learners in every school: its share of them, and what it adds to their ability."""
+
+    name: GroupName
+    share: float = Field(gt=0, le=1)
     level: float = 0.0
 
 
@@ -55,6 +66,8 @@ class SyntheticSchools(Frozen):
         ),
         min_length=1,
     )
+    groups: tuple[LearnerGroup, ...] = ()
+    """Learners beyond their shares are in none."""
     skills: int = Field(default=24, ge=2, le=len(TOPICS), description="topics, in taught order")
     items_per_skill: int = Field(default=10, ge=2)
     answers_per_learner: float = Field(default=60, ge=2, description="mean number")
@@ -78,6 +91,9 @@ class SyntheticSchools(Frozen):
         names = [school.name for school in self.schools]
         if len(set(names)) < len(names):
             raise ValueError("each school stands once")
+        check_groups(tuple(group.name for group in self.groups))
+        if sum(group.share for group in self.groups) > 1 + 1e-9:
+            raise ValueError("the groups' shares add up to more than 1")
         return self
 
 
@@ -86,13 +102,21 @@ def generate(config: SyntheticSchools, seed: int) -> Dataset:
     random = np.random.default_rng(seed)
     curriculum = synthetic_curriculum(config)
     homes = [school.name for school in config.schools for _ in range(school.learners)]
-    histories = _histories(config, curriculum, random)
+    groups = _groups(config, len(homes), seed)
+    histories = _histories(config, curriculum, groups, random)
     return Dataset(
         name="synthetic",
         curriculum=curriculum,
         learners=tuple(
-            LearnerRecord(key=f"{home}-{number}", history=history, institution=home)
-            for number, (home, history) in enumerate(zip(homes, histories, strict=True), start=1)
+            LearnerRecord(
+                key=f"{home}-{number}",
+                history=history,
+                institution=home,
+                group=None if group is None else group.name,
+            )
+            for number, (home, history, group) in enumerate(
+                zip(homes, histories, groups, strict=True), start=1
+            )
         ),
     )
 
@@ -107,12 +131,23 @@ def synthetic_curriculum(config: SyntheticSchools) -> Curriculum:
     )
 
 
+def _groups(config: SyntheticSchools, learners: int, seed: int) -> list[LearnerGroup | None]:
+    """The group of each learner, drawn apart: all else is the same with groups and without."""
+    ends = np.cumsum([group.share for group in config.groups])
+    draws = np.random.default_rng([seed, _GROUPS_STREAM]).random(learners)
+    places = np.searchsorted(ends, draws, side="right")
+    return [config.groups[place] if place < len(ends) else None for place in places]
+
+
 def _histories(
-    config: SyntheticSchools, curriculum: Curriculum, random: np.random.Generator
+    config: SyntheticSchools,
+    curriculum: Curriculum,
+    groups: Sequence[LearnerGroup | None],
+    random: np.random.Generator,
 ) -> list[History]:
     """All learners take one step at a time, together, until each has their number of answers."""
     counts = _answer_counts(config, random)
-    knowledge = _Knowledge(config, curriculum, random)
+    knowledge = _Knowledge(config, curriculum, groups, random)
     walk = _Walk(config, len(counts), random)
     steps = []
     for step in range(counts.max()):
@@ -146,12 +181,16 @@ class _Knowledge:
     """What everybody can do: the answer model of the module's docstring."""
 
     def __init__(
-        self, config: SyntheticSchools, curriculum: Curriculum, random: np.random.Generator
+        self,
+        config: SyntheticSchools,
+        curriculum: Curriculum,
+        groups: Sequence[LearnerGroup | None],
+        random: np.random.Generator,
     ) -> None:
         levels = np.repeat(
             [school.level for school in config.schools],
             [school.learners for school in config.schools],
-        )
+        ) + np.array([group.level if group else 0.0 for group in groups])
         shape = (config.skills, config.items_per_skill)
         general = levels + random.normal(0, config.ability_spread, len(levels))
         self._config = config

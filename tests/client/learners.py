@@ -99,3 +99,6 @@ class RecordingSource:
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
         self.loaded.append(list(learners))
         return self.source.load(learners, purpose)
+
+    def groups(self, learners: Sequence[str], purpose: Purpose) -> list[str | None]:
+        return self.source.groups(learners, purpose)

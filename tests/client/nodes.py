@@ -73,6 +73,10 @@ class WatchingSource:
         self._look()
         return self.source.load(learners, purpose)
 
+    def groups(self, learners: Sequence[str], purpose: Purpose) -> list[str | None]:
+        self._look()
+        return self.source.groups(learners, purpose)
+
     def _look(self) -> None:
         self.seen.append(kinds(self.ledger))
 
@@ -87,6 +91,9 @@ class FailingSource:
         return ["ada lovelace"]
 
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
+        raise self.error
+
+    def groups(self, learners: Sequence[str], purpose: Purpose) -> list[str | None]:
         raise self.error
 
 

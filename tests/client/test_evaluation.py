@@ -42,6 +42,51 @@ def test_one_learner_moves_the_histogram_by_one_at_most(spec, left_out):
     assert all((one / step == np.rint(one / step)).all() for one in both), "off the public grid"
 
 
+GROUPED = METRICS.model_copy(update={"groups": ("A", "B")})
+GROUPS = {"learner 7": "A", "learner 30": "B", "learner 2": "a group of no plan"}
+
+
+@pytest.mark.parametrize("left_out", HISTORIES)
+def test_one_learner_moves_the_histograms_of_all_groups_together_by_one_at_most(spec, left_out):
+    others = {name: one for name, one in HISTORIES.items() if name != left_out}
+    weights = random_weights(spec)
+    both = [
+        evaluate_round(
+            weights,
+            MemoryHistorySource(some, EVALUATION, groups_of=GROUPS),
+            GROUPED,
+            spec,
+            ConstantNoise(),
+        ).histogram
+        for some in (HISTORIES, others)
+    ]
+    assert both[0].shape == both[1].shape == (np.prod(GROUPED.shape(spec.outcome)),)
+    step = grid_step(1.0, len(both[0]))
+    assert np.linalg.norm(both[0] - both[1]) <= 1 + step * np.sqrt(len(both[0]))
+
+
+def test_a_learner_is_counted_into_their_group_and_without_one_among_the_others(spec):
+    source = MemoryHistorySource(HISTORIES, EVALUATION, groups_of=GROUPS)
+    weights, quiet = random_weights(spec), replace_noise(GROUPED, 1e-12)
+    found = evaluate_round(weights, source, quiet, spec, SystemNoise()).histogram
+    rows = found.reshape(GROUPED.shape(spec.outcome))
+    for row, members in zip(
+        rows,
+        (["learner 7"], ["learner 30"], ["learner 0", "learner 1", "learner 2", "learner 300"]),
+        strict=True,
+    ):
+        alone = MemoryHistorySource({name: HISTORIES[name] for name in members}, EVALUATION)
+        plain = replace_noise(METRICS, 1e-12)
+        expected = evaluate_round(weights, alone, plain, spec, SystemNoise()).histogram
+        np.testing.assert_allclose(row, expected, atol=1e-3)
+
+
+def test_the_price_does_not_depend_on_the_number_of_groups(spec):
+    nobody = MemoryHistorySource({})
+    event = evaluate_round(random_weights(spec), nobody, GROUPED, spec, SystemNoise()).event
+    assert event == METRICS.event(spec.kind)
+
+
 def test_learners_of_the_evaluation_role_and_of_these_cohorts_are_read(spec):
     roles = {**EVALUATION, "learner 300": "train"}
     cohorts = {"learner 7": "2024"}

@@ -24,7 +24,7 @@ from cloister_shared.messages import (
 )
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import MetricPlan, Plan
-from cloister_shared.privacy.histograms import private_figures
+from cloister_shared.privacy.figures import private_figures
 
 from .conftest import DOCUMENT, Answer, MemoryExchange
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from cloister_shared.errors import ConfigError
+from cloister_shared.privacy.budget import Budget
 from cloister_simulations.arms import ArmRunner
 from cloister_simulations.config import SimulationConfig
 from cloister_simulations.experiment import run_simulation
@@ -94,6 +95,51 @@ def test_on_disk_the_same_is_released(
     on_disk = run(make_config(privacy=PRIVACY, evaluation=SHARE, storage="disk"), tmp_path)
     assert released(on_disk.arms[0]) == released(result.arms[0])
     assert on_disk.nodes == result.nodes
+
+
+GROUPS = {"groups": [{"name": "A", "share": 0.6}, {"name": "B", "share": 0.3}]}
+BY_GROUP = {**PRIVACY, "metrics": {**PRIVACY["metrics"], "groups": ["A", "C"]}}
+
+
+@pytest.fixture(scope="module")
+def grouped(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> SimulationConfig:
+    config = make_config(privacy=BY_GROUP, evaluation=SHARE, arms=["federated"])
+    document = config.model_dump(mode="json")
+    document["data"]["generator"].update(GROUPS)
+    return SimulationConfig.model_validate(document)
+
+
+def test_figures_by_group_stand_beside_exact_ones(
+    grouped: SimulationConfig, tmp_path: Path
+) -> None:
+    """Learners of a group that the plan does not name are the others.
+
+    So few learners need a budget that protects nobody.
+    """
+    generous = grouped.privacy.model_copy(update={"budget": Budget(epsilon=100, delta=1e-5)})
+    (arm,) = run(grouped.model_copy(update={"privacy": generous}), tmp_path).arms
+    groups = arm.rounds[-1].private_breakdowns["dkt"].groups
+    assert list(groups) == ["A", "C", "other"]
+    assert groups["C"]["auc"] is None, "nobody is in it"
+    assert arm.final["dkt"].by_group.keys() == {"A", "B", "other"}
+    private, exact = groups["A"]["auc"], arm.final["dkt"].by_group["A"]["auc"]
+    assert private is not None
+    assert exact is not None
+    assert abs(private.value - exact) < 4 * private.noise_deviation + 0.1
+
+
+def test_groups_change_nothing_in_training_and_nothing_of_what_is_spent(
+    grouped: SimulationConfig, result: SimulationResult, tmp_path: Path
+) -> None:
+    by_group = run(grouped, tmp_path)
+    assert by_group.arms[0].final["dkt"].all == result.arms[0].final["dkt"].all
+    assert by_group.nodes == result.nodes
+
+
+def test_on_disk_the_same_is_released_by_group(grouped: SimulationConfig, tmp_path: Path) -> None:
+    on_disk = grouped.model_copy(update={"storage": "disk"})
+    arms = [run(config, tmp_path / config.storage).arms[0] for config in (grouped, on_disk)]
+    assert arms[0].rounds[-1].private_breakdowns == arms[1].rounds[-1].private_breakdowns
 
 
 def test_an_interrupted_arm_releases_its_metrics_once(

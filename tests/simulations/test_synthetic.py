@@ -153,3 +153,38 @@ def test_the_example_curriculum_is_one() -> None:
     assert all(item.title and item.text for item in curriculum.items)
     assert any(skill.prerequisites for skill in curriculum.skills)
     assert any(len(item.skills) > 1 for item in curriculum.items)
+
+
+GROUPED = {"groups": [{"name": "A", "share": 0.5}, {"name": "B", "share": 0.2, "level": -2.0}]}
+
+
+def test_groups_change_no_answer_but_those_of_groups_with_another_level() -> None:
+    plain = generate(SyntheticSchools(), seed=3).learners
+    level = generate(SyntheticSchools(groups=[{"name": "A", "share": 0.5}]), seed=3).learners
+    for one, other in zip(plain, level, strict=True):
+        assert one.history.correct.tolist() == other.history.correct.tolist()
+    shares = [np.mean([one.group == name for one in level]) for name in ("A", None)]
+    assert shares == pytest.approx([0.5, 0.5], abs=0.06)
+
+
+def test_a_group_of_lower_level_answers_less_often_right() -> None:
+    learners = generate(SyntheticSchools.model_validate(GROUPED), seed=3).learners
+    right = {
+        group: np.mean([one.history.correct.mean() for one in learners if one.group == group])
+        for group in ("A", "B", None)
+    }
+    assert right["B"] < right["A"] - 0.2
+    assert right["A"] == pytest.approx(right[None], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [{"name": "A", "share": 0.7}, {"name": "B", "share": 0.4}],
+        [{"name": "A", "share": 0.1}, {"name": "A", "share": 0.1}],
+        [{"name": "other", "share": 0.1}],
+    ],
+)
+def test_groups_that_make_no_sense_are_refused(groups: list[dict[str, object]]) -> None:
+    with pytest.raises(ValidationError):
+        SyntheticSchools.model_validate({"groups": groups})

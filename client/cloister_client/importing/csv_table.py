@@ -26,7 +26,8 @@ class ColumnMap(Frozen):
     Without ``skill`` an item's skills are the curriculum's. ``when`` holds ISO-8601 (without a
     zone: UTC) or seconds since 1970, from 1990 to 2099; without it the position of the row orders
     the answers.
-    ``key`` tells equal answers of a learner apart; without it one is derived.
+    ``key`` tells equal answers of a learner apart; without it one is derived. ``group`` holds the
+    learner's group, a name of the node's public vocabulary, or nothing.
     """
 
     learner: str
@@ -36,11 +37,12 @@ class ColumnMap(Frozen):
     skill_separator: str = Field(default=";", min_length=1)
     when: str | None = None
     key: str | None = None
+    group: str | None = None
 
     @property
     def optional(self) -> dict[str, str]:
         """Field and column of those optional columns that the table has."""
-        pairs = {"skill": self.skill, "when": self.when, "key": self.key}
+        pairs = {"skill": self.skill, "when": self.when, "key": self.key, "group": self.group}
         return {name: column for name, column in pairs.items() if column is not None}
 
 
@@ -53,6 +55,7 @@ class _Cells(NamedTuple):
     skill: str = ""
     when: str = ""
     key: str = ""
+    group: str = ""
 
 
 def read_csv(path: Path, columns: ColumnMap, tally: Tally | None = None) -> Iterator[Interaction]:
@@ -83,6 +86,7 @@ def read_csv(path: Path, columns: ColumnMap, tally: Tally | None = None) -> Iter
             key=cells.key or str(seen[answer]),
             skills=_skills(cells.skill, columns.skill_separator),
             line=row.line,
+            group=cells.group or None,
         )
         if not columns.key:
             seen[answer] += 1

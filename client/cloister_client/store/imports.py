@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from cloister_client.store.learners import (
     count_answers,
     enrol,
     find,
+    set_groups,
 )
 from cloister_client.store.pseudonyms import Pseudonymizer
 from cloister_client.store.tables import interactions
@@ -53,17 +54,31 @@ class Row(NamedTuple):
     when: float
 
 
+class Prepared(NamedTuple):
+    """Answers as rows, and by pseudonym the groups of those learners for whom one was named."""
+
+    rows: list[Row]
+    groups: dict[str, str]
+
+
 def prepare(
-    answers: Iterable[Interaction], curriculum: Curriculum, keys: Pseudonymizer
-) -> list[Row]:
-    """All answers as rows; a ``DataError`` tells all faults at once and where the first stand."""
+    answers: Iterable[Interaction],
+    curriculum: Curriculum,
+    keys: Pseudonymizer,
+    vocabulary: Collection[str] = (),
+) -> Prepared:
+    """All answers as rows; a ``DataError`` tells all faults at once and where the first stand.
+
+    ``vocabulary`` holds the groups that learners may be in.
+    """
     pseudonyms: dict[str, str] = {}
+    groups: dict[str, str] = {}
     rows = []
     faults: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for number, answer in enumerate(answers, start=1):
         pseudonym = pseudonyms.get(answer.learner) or keys.pseudonym(answer.learner)
         pseudonyms[answer.learner] = pseudonym
-        fault = _fault(answer, curriculum)
+        fault = _fault(answer, curriculum) or _group_fault(answer, pseudonym, vocabulary, groups)
         if fault:
             unit, place = ("answer", number) if answer.line is None else ("line", answer.line)
             faults[fault, unit].append(place)
@@ -72,17 +87,18 @@ def prepare(
     if faults:
         told = [f"{_places(unit, where)}: {fault}" for (fault, unit), where in faults.items()]
         raise DataError(f"{'; '.join(told)}; nothing was imported")
-    return rows
+    return Prepared(rows, groups)
 
 
 def write(
     connection: Connection,
-    rows: Sequence[Row],
+    prepared: Prepared,
     cohort: str,
     role_of: RoleOf,
     tombstone_of: TombstoneOf,
 ) -> ImportReport:
-    """Add the answers that are not there yet, and the learners who gave them."""
+    """Add the answers that are not there yet, the learners who gave them, and their groups."""
+    rows = prepared.rows
     pseudonyms = list(dict.fromkeys(row.pseudonym for row in rows))
     erased = erased_among(connection, pseudonyms, tombstone_of)
     admitted = [pseudonym for pseudonym in pseudonyms if pseudonym not in erased]
@@ -90,6 +106,7 @@ def write(
     enrolled = find(connection, admitted)
     kept = [row for row in rows if row.pseudonym not in erased]
     _insert(connection, kept, enrolled)
+    set_groups(connection, prepared.groups)
     count_answers(connection, [learner.number for learner in enrolled.values()])
     added = _answers(find(connection, admitted)) - _answers(enrolled)
     return ImportReport(added, len(kept) - added, new, len(rows) - len(kept))
@@ -105,6 +122,19 @@ def _fault(answer: Interaction, curriculum: Curriculum) -> str | None:
         return not_in_curriculum("item", curriculum)
     if not curriculum.skill_index.keys() >= set(answer.skills):
         return not_in_curriculum("skill", curriculum)
+    return None
+
+
+def _group_fault(
+    answer: Interaction, pseudonym: str, vocabulary: Collection[str], groups: dict[str, str]
+) -> str | None:
+    """What is wrong with the group that an answer names, if it names any; else it is kept."""
+    if answer.group is None:
+        return None
+    if answer.group not in vocabulary:
+        return "the group is not one of groups in node.yaml: add it there, or map no group column"
+    if groups.setdefault(pseudonym, answer.group) != answer.group:
+        return "the learner's group is another than before; a learner is in one group"
     return None
 
 

@@ -1,10 +1,11 @@
 """The learners of a store: found, enrolled, counted."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from cloister_client.store.database import chunks, insert
 from cloister_client.store.tables import interactions, learners
@@ -71,6 +72,33 @@ def enrol(
     if rows:
         connection.execute(insert(connection, learners).on_conflict_do_nothing(), rows)
     return len(rows)
+
+
+def set_groups(connection: Connection, groups: Mapping[str, str]) -> None:
+    """Put learners into groups, by pseudonym; others stay where they are."""
+    by_group: defaultdict[str, list[str]] = defaultdict(list)
+    for pseudonym, group in groups.items():
+        by_group[group].append(pseudonym)
+    for group, members in by_group.items():
+        for chunk in chunks(members):
+            connection.execute(
+                update(learners).where(learners.c.pseudonym.in_(chunk)).values(group=group)
+            )
+
+
+def groups_of(
+    connection: Connection, pseudonyms: Sequence[str], condition: ColumnElement[bool]
+) -> list[str | None]:
+    """The group of each of ``pseudonyms``, in their order; None where ``condition`` is not met."""
+    columns = (learners.c.pseudonym, learners.c.group)
+    found: dict[str, str | None] = {
+        pseudonym: group
+        for chunk in chunks(pseudonyms)
+        for pseudonym, group in connection.execute(
+            select(*columns).where(learners.c.pseudonym.in_(chunk), condition)
+        )
+    }
+    return [found.get(pseudonym) for pseudonym in pseudonyms]
 
 
 def count_answers(connection: Connection, numbers: Sequence[int]) -> None:

@@ -28,7 +28,7 @@ from cloister_client.store.activities import Activity
 from cloister_client.store.consent import Consent, eligible
 from cloister_client.store.database import Database
 from cloister_client.store.imports import ImportReport
-from cloister_client.store.learners import DEFAULT_COHORT
+from cloister_client.store.learners import DEFAULT_COHORT, groups_of
 from cloister_client.store.model_versions import ModelVersion
 from cloister_client.store.pseudonyms import Pseudonymizer
 from cloister_shared.curriculum import Curriculum
@@ -42,12 +42,13 @@ class StoreRules:
     """What the node's config says of its store.
 
     ``consent`` holds for those who said nothing; ``cohort`` is the enrolment term that new learners
-    join; a ``simulation`` lets roles be given.
+    join; a ``simulation`` lets roles be given. ``groups`` is the public vocabulary of groups.
     """
 
     consent: Consent = "opt_out"
     simulation: bool = False
     cohort: str = DEFAULT_COHORT
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,13 @@ class Store:
         """Add all answers that are not there yet, or none of them if one is bad (``DataError``).
 
         A learner's cohort and role are those of their first answer and never change. ``roles`` by
-        LMS id, in place of the keyed hash, are for simulations only (``ConfigError``).
+        LMS id, in place of the keyed hash, are for simulations only (``ConfigError``). A group that
+        is named takes the place of the learner's earlier one.
         """
         if roles is not None and not self._rules.simulation:
             raise ConfigError("roles are given in simulations only; a node's follow from its key")
         given = {self.pseudonym(learner): role for learner, role in (roles or {}).items()}
-        prepared = imports.prepare(rows, self._curriculum, self._keys)
+        prepared = imports.prepare(rows, self._curriculum, self._keys, self._rules.groups)
         with self._database.write() as connection:
             return imports.write(
                 connection,
@@ -181,6 +183,12 @@ class Store:
         condition = eligible(purpose, self._rules.consent)
         with self._database.read() as connection:
             return histories.load(connection, learners, condition, self._curriculum, self._cache)
+
+    def groups(self, learners: Sequence[str], purpose: Purpose) -> list[str | None]:
+        """The group of each of ``learners``; None for one who is in none, or not eligible."""
+        condition = eligible(purpose, self._rules.consent)
+        with self._database.read() as connection:
+            return groups_of(connection, learners, condition)
 
     def tombstone(self, lms_id: str) -> str:
         """What a learner's wishes are kept under: 64 hex digits."""

@@ -50,12 +50,14 @@ learners = Table(
     Column("tombstone", String(64), nullable=False, server_default=text("''")),
     Column("cohort", Text, nullable=False),
     Column("role", String(16), nullable=False),
+    Column("group", String(32)),
     Column("answers", Integer, nullable=False, server_default=text("0")),
     Column("created", Double, nullable=False),
     CheckConstraint("role IN ('train', 'evaluation')", name="role"),
     sqlite_autoincrement=True,  # the number of an erased learner is never given out again
 )
-"""``tombstone`` is all that will be left of the learner when they are erased.
+"""``tombstone`` is all that will be left of the learner when they are erased. ``group`` is one of
+the node's public vocabulary, by which figures are told apart; NULL for none.
 ``answers`` is the number of the learner's interactions: rows are only ever added, so it also
 tells readers that there are new ones."""
 

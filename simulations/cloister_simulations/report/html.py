@@ -25,6 +25,13 @@ PRIVATE_NOTE = (
     "Every learner weighs about alike in them, every prediction in the exact figure, which is "
     "simulation only. A dash stands where the noise dominates."
 )
+GROUPS_NOTE = (
+    "The last release, by the learners' group. A group's difference to all learners has the noise "
+    "of both. Which groups are told of follows from the noisy numbers alone."
+)
+CALIBRATION_NOTE = (
+    "Of the last release: how many of the answers that were given so high a probability were right."
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,12 @@ def _panels(result: SimulationResult, kind: str) -> list[Panel]:
     private = tables.private_metrics_table(result, kind)
     if private.rows:
         panels.append(Panel("Private metrics", PRIVATE_NOTE, None, private))
+    groups = tables.private_groups_table(result, kind)
+    if groups.rows:
+        panels.append(Panel("Private metrics by group", GROUPS_NOTE, None, groups))
+    calibration = tables.calibration_table(result, kind)
+    if calibration.rows:
+        panels.append(Panel("Private calibration", CALIBRATION_NOTE, None, calibration))
     institutions = tables.institutions_table(result, kind)
     if any(one.figures.by_institution for one in contenders(result, kind)):
         note = "Filled marks are arms, hollow ones baselines."

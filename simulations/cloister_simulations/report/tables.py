@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from rich.filesize import decimal
 
+from cloister_shared.privacy.figures import ABOVE_ALL
 from cloister_simulations.report import wording
 from cloister_simulations.report.comparison import (
     REFERENCE_ARM,
@@ -81,6 +82,44 @@ def private_metrics_table(result: SimulationResult, kind: str, most: int = MOST_
     )
     head = ("arm", "round", "figure", "private", "± noise", "exact (simulation only)")
     return Table(f"{wording.title_of(kind)}: private metrics", head, rows, (0, 2))
+
+
+def private_groups_table(result: SimulationResult, kind: str) -> Table:
+    """The last figures that nodes released of each group, beside the truth."""
+    rows = tuple(
+        (
+            wording.label(arm.name),
+            group,
+            wording.metric_title(metric),
+            wording.of_metric(metric, None if figure is None else figure.value),
+            wording.figure(None if figure is None else figure.noise_deviation),
+            wording.of_metric(metric, _exact_of_group(arm, kind, group, metric)),
+        )
+        for arm in result.arms
+        for one in [done for done in arm.rounds if kind in done.private_breakdowns][-1:]
+        for group, figures in one.private_breakdowns[kind].groups.items()
+        for metric, figure in figures.items()
+    )
+    head = ("arm", "group", "figure", "private", "± noise", "exact (simulation only)")
+    return Table(f"{wording.title_of(kind)}: private metrics by group", head, rows, (0, 1, 2))
+
+
+def calibration_table(result: SimulationResult, kind: str) -> Table:
+    """The last released shares of right answers by bin of the prediction."""
+    rows = tuple(
+        (
+            wording.label(arm.name),
+            wording.bin_of(number, len(bins)),
+            wording.figure(None if figure is None else figure.value),
+            wording.figure(None if figure is None else figure.noise_deviation),
+        )
+        for arm in result.arms
+        for one in [done for done in arm.rounds if kind in done.private_breakdowns][-1:]
+        for bins in [one.private_breakdowns[kind].bins]
+        for number, figure in enumerate(bins)
+    )
+    head = ("arm", "predicted", "private share of right answers", "± noise")
+    return Table(f"{wording.title_of(kind)}: private calibration by bin", head, rows, (0, 1))
 
 
 def institutions_table(result: SimulationResult, kind: str) -> Table:
@@ -171,6 +210,17 @@ def thinned(rows: Sequence[Row]) -> list[Row]:
         return list(rows)
     last = len(rows) - 1
     return [rows[round(step * last / (MOST_ROUNDS - 1))] for step in range(MOST_ROUNDS)]
+
+
+def _exact_of_group(arm: Arm, kind: str, group: str, metric: str) -> float | None:
+    """A figure of the arm's final weights, which are those that the last release is of."""
+    figures = arm.final[kind]
+    name = metric.removesuffix(ABOVE_ALL)
+    value = figures.by_group.get(group, {}).get(name)
+    if name == metric or value is None:
+        return value
+    of_all = figures.all.get(name)
+    return None if of_all is None else value - of_all
 
 
 def _above_reference(one: Contender, rivals: Sequence[Contender], metric: str) -> float | None:

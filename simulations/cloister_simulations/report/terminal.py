@@ -25,6 +25,9 @@ def print_summary(result: SimulationResult, console: Console) -> None:
         private = tables.private_metrics_table(result, kind, most=1)
         if private.rows:
             console.print(_rich(private))
+        groups = tables.private_groups_table(result, kind)
+        if groups.rows:
+            console.print(_rich(groups))
     console.print(_rich(tables.spend_table(result)))
     console.print(_rich(tables.cost_table(result)))
     console.print(

@@ -167,3 +167,10 @@ def test_a_column_that_is_not_asked_for_may_stand_twice(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv: No such file"):
         list(read_csv(tmp_path / "nowhere.csv", PLAIN))
+
+
+def test_a_group_is_taken_from_its_column_and_an_empty_cell_names_none(tmp_path: Path) -> None:
+    text = "student,problem,ok,kind\nann,p1,1,A\nbob,p2,0,\n"
+    columns = PLAIN.model_copy(update={"group": "kind"})
+    assert [one.group for one in read_csv(write(tmp_path, text), columns)] == ["A", None]
+    assert [one.group for one in read_csv(write(tmp_path, text), PLAIN)] == [None, None]

@@ -17,6 +17,7 @@ from cloister_shared.privacy.ledger_format import Role
 Answers = Callable[..., list[Interaction]]
 ROLES: Mapping[str, Role] = {"ada": "train", "ben": "evaluation", "cy": "train", "dee": "train"}
 COHORTS = {"ada": "2024", "ben": "2024", "cy": "2025", "dee": "2025"}
+GROUPS = {"ada": "A", "cy": "B"}
 
 
 class Made:
@@ -41,9 +42,11 @@ def make(
         return lambda rows: Made(_memory(rows, curriculum), str)
 
     def stored(rows: Sequence[Interaction]) -> Made:
-        store = open_store(simulation=True)
+        store = open_store(simulation=True, groups=("A", "B"))
         for learner in dict.fromkeys(row.learner for row in rows):
-            own = [row for row in rows if row.learner == learner]
+            own = [
+                replace(row, group=GROUPS.get(learner)) for row in rows if row.learner == learner
+            ]
             store.import_interactions(own, COHORTS[learner], ROLES)
         return Made(store, store.pseudonym)
 
@@ -57,7 +60,7 @@ def _memory(rows: Sequence[Interaction], curriculum: Curriculum) -> MemoryHistor
     histories = {
         learner: History.from_interactions(own, curriculum) for learner, own in by_learner.items()
     }
-    return MemoryHistorySource(histories, ROLES, COHORTS)
+    return MemoryHistorySource(histories, ROLES, COHORTS, GROUPS)
 
 
 @pytest.fixture
@@ -86,6 +89,12 @@ def test_histories_come_in_the_order_asked_for(make: Make, answers: Answers) -> 
     made = make([*answers("ada", 2), *answers("cy", 3), *answers("dee", 5)])
     histories = made.source.load(made.keys("dee", "ada", "cy"), "train")
     assert [len(history) for history in histories] == [5, 2, 3]
+
+
+def test_groups_come_in_the_order_asked_for_and_most_learners_have_none(four: Made) -> None:
+    asked = four.keys("dee", "cy", "ada")
+    assert four.source.groups(asked, "train") == [None, "B", "A"]
+    assert four.source.groups([], "train") == []
 
 
 def test_no_learners_give_no_histories(four: Made) -> None:

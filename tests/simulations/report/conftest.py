@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cloister_shared.privacy.histograms import PrivateFigure, PrivateFigures
+from cloister_shared.privacy.figures import PrivateFigure, PrivateFigures
 from cloister_simulations.result import (
     Arm,
     Figures,

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from cloister_shared.privacy.figures import ABOVE_ALL, Breakdown, PrivateFigure
 from cloister_simulations.report import comparison, tables, wording
 from cloister_simulations.report.promise import promise
 from cloister_simulations.result import Arm, Figures, NodeResult, RoundResult
@@ -71,6 +72,28 @@ def test_private_figures_stand_beside_the_exact_ones_of_their_round(result):
     assert table.rows[0][3:5] == (wording.MISSING, wording.MISSING), "the noise dominated"
     last = tables.private_metrics_table(result, "recommender", most=1)
     assert {row[1] for row in last.rows} == {"60"}
+
+
+def test_a_groups_private_figures_stand_beside_exact_ones_and_so_do_differences(make_result):
+    private = PrivateFigure(value=0.6, noise_deviation=0.05)
+    groups = {"A": {"auc": private, "auc" + ABOVE_ALL: private}, "other": {"auc": None}}
+    bins = (None, PrivateFigure(value=0.7, noise_deviation=0.01))
+    rounds = [
+        one.model_copy(update={"private_breakdowns": {"dkt": Breakdown(groups=groups, bins=bins)}})
+        for one in [RoundResult(round=1, seconds=1)]
+    ]
+    final = {"dkt": Figures(all={"auc": 0.65}, by_group={"A": {"auc": 0.625}})}
+    one = arm("federated", True, auc=0.65).model_copy(update={"rounds": rounds, "final": final})
+    result = make_result(arms=(one,))
+    assert tables.private_groups_table(result, "dkt").rows == (
+        ("federated", "A", "AUC", "0.6000", "0.0500", "0.6250"),
+        ("federated", "A", "AUC − all", "+0.6000", "0.0500", "−0.0250"),
+        ("federated", "other", "AUC", wording.MISSING, wording.MISSING, wording.MISSING),
+    )
+    assert tables.calibration_table(result, "dkt").rows == (
+        ("federated", "0.00 to 0.50", wording.MISSING, wording.MISSING),
+        ("federated", "0.50 to 1.00", "0.7000", "0.0100"),
+    )
 
 
 def test_of_many_institutions_the_largest_are_shown_and_the_caption_says_so(make_result):
