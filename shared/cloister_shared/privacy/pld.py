@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+from scipy.special import log_ndtr, ndtr, ndtri
 
 from cloister_shared.privacy.orders import ORDERS
 from cloister_shared.privacy.renyi import Floats, sampled_gaussian_rdp
@@ -72,7 +72,9 @@ class _Losses:
 
     def log_moment(self, tilt: float) -> float:
         """log Σ mass · exp(tilt · loss) over the finite losses."""
-        return float(logsumexp(tilt * self.values, b=self.masses))
+        exponents = np.where(self.masses > 0, tilt * self.values, -np.inf)
+        largest = exponents.max()
+        return float(largest + np.log(self.masses @ np.exp(exponents - largest)))
 
     def epsilon(self, delta: float) -> float:
         """The least ε ≥ 0 with δ(ε) = Σ mass · (1 - exp(ε - loss)) over losses above ε ≤ ``delta``.
