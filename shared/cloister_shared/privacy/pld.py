@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import log_ndtr, ndtr, ndtri
 
@@ -25,6 +26,7 @@ TAIL_SHARE = 1e-6
 _LARGEST_EXPONENT = 500.0
 """Its exponential is still a double."""
 
+Complexes = NDArray[np.complex128]
 Steps = Mapping[tuple[float, float], int]
 """Numbers of steps by (noise multiplier, sampling rate)."""
 
@@ -201,15 +203,20 @@ def _composed(parts: list[tuple[_Losses, int]], tilts: tuple[float, float], tail
         round(_bound(parts, tilt, tail) / interval) + math.copysign(1, tilt) for tilt in tilts
     )
     length = next_fast_len(max(int(highest - lowest), *(len(one.masses) for one, _ in parts)), True)
-    spectrum = np.zeros(length // 2 + 1, dtype=np.complex128)
-    with np.errstate(divide="ignore"):
-        for one, count in parts:
-            spectrum += count * np.log(rfft(one.masses, length))
-    masses = irfft(np.exp(spectrum), length)
+    spectrum = np.ones(length // 2 + 1, dtype=np.complex128)
+    for one, count in parts:
+        spectrum *= _power(rfft(one.masses, length), count)
+    masses = irfft(spectrum, length)
     start = sum(count * one.lowest for one, count in parts)
     log_finite = sum(count * math.log1p(-one.infinite) for one, count in parts)
     rolled = np.roll(masses, start - int(lowest))
     return _Losses(interval, int(lowest), np.maximum(rolled, 0), tail - math.expm1(log_finite))
+
+
+def _power(base: Complexes, count: int) -> Complexes:
+    """``base`` to the power ``count`` ≥ 1, by squaring."""
+    half = _power(base, count // 2) if count > 1 else np.ones_like(base)
+    return half * half * base if count % 2 else half * half
 
 
 def _bound(parts: list[tuple[_Losses, int]], tilt: float, tail: float) -> float:
