@@ -42,6 +42,7 @@ def node_from_home(home: NodeHome) -> Node:
         ledger=home.ledger(),
         install=install,
         cohorts=home.config.cohorts,
+        witness=home.config.coordinator_key,
     )
 
 

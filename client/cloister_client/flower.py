@@ -15,6 +15,7 @@ from cloister_shared.errors import CloisterError
 from cloister_shared.messages import (
     BODY_KEY,
     EVALUATE_ACTION,
+    RECEIPTS_KEY,
     RECORD_KEY,
     RELEASE_ACTION,
     TRAIN_ACTION,
@@ -24,12 +25,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class Participant(Protocol):
-    """Whoever answers the coordinator: a node, or what stands for many in a simulation."""
+    """Whoever answers the coordinator: a node, or what stands for many in a simulation.
 
-    def answer_train(self, message: bytes) -> bytes:
+    ``receipts`` come beside a request: how the coordinator saw the nodes' ledgers last.
+    """
+
+    def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
         """The reply to a train request."""
 
-    def answer_evaluate(self, message: bytes) -> bytes:
+    def answer_evaluate(self, message: bytes, receipts: bytes = b"") -> bytes:
         """The reply to a request for metrics."""
 
     def answer_release(self, message: bytes) -> bytes:
@@ -46,24 +50,31 @@ def make_client_app(provide: NodeProvider) -> ClientApp:
 
     @app.train(TRAIN_ACTION)
     def train(message: Message, context: Context) -> Message:
-        return _answer(message, lambda body: provide(context).answer_train(body))
+        return _answer(
+            message, lambda body, receipts: provide(context).answer_train(body, receipts)
+        )
 
     @app.evaluate(EVALUATE_ACTION)
     def evaluate(message: Message, context: Context) -> Message:
-        return _answer(message, lambda body: provide(context).answer_evaluate(body))
+        return _answer(
+            message, lambda body, receipts: provide(context).answer_evaluate(body, receipts)
+        )
 
     @app.query(RELEASE_ACTION)
     def release(message: Message, context: Context) -> Message:
-        return _answer(message, lambda body: provide(context).answer_release(body))
+        return _answer(message, lambda body, _: provide(context).answer_release(body))
 
     return app
 
 
-def _answer(message: Message, answer: Callable[[bytes], bytes]) -> Message:
-    record = message.content.config_records.get(RECORD_KEY)
-    body = None if record is None else record.get(BODY_KEY)
+def _answer(message: Message, answer: Callable[[bytes, bytes], bytes]) -> Message:
+    record = message.content.config_records.get(RECORD_KEY) or ConfigRecord()
+    body, receipts = record.get(BODY_KEY), record.get(RECEIPTS_KEY)
     try:
-        reply = answer(body if isinstance(body, bytes) else b"")
+        reply = answer(
+            body if isinstance(body, bytes) else b"",
+            receipts if isinstance(receipts, bytes) else b"",
+        )
     except Exception as error:
         _log(error)
         # Flower tells the coordinator an exception's text, which could hold learner data.

@@ -1,6 +1,5 @@
 """A node's home: the folder with its config, curriculum, keys, store and ledger."""
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,12 +11,14 @@ import yaml
 
 from cloister_client.config import NodeConfig
 from cloister_client.ledger import PersonalChain, SqliteLedger
+from cloister_client.ledger.place import require_place
 from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
 from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.errors import CloisterError, ConfigError
 from cloister_shared.privacy.ledger_format import LedgerHeader
 from cloister_shared.privacy.ledger_totals import Totals
+from cloister_shared.secret_files import read_secret, read_signing_key, write_secret
 from cloister_shared.signing import SigningKey
 from cloister_shared.yaml_config import load_yaml
 
@@ -43,13 +44,14 @@ class NodeHome:
         In a new folder a whole home or none, wherever the process ends. Raises ``ConfigError`` if
         the folder holds anything: nothing is overwritten, and nothing of it is changed.
         """
-        with _built_beside(path) as unfinished:
+        with built_beside(path) as unfinished:
             home = cls(unfinished, config, curriculum)
             home._write_settings()
             SqliteLedger.create(
                 unfinished / LEDGER, config.policy.budget, home.signing_key()
             ).close()
             home.store().close()
+        require_place(path / LEDGER)
         return cls(path, config, curriculum)
 
     @classmethod
@@ -103,8 +105,10 @@ class NodeHome:
     def ledger(self) -> SqliteLedger:
         """The privacy ledger, verified; to be closed by the caller.
 
-        Raises ``ConfigError`` if the policy no longer says what the ledger was made for.
+        Raises ``ConfigError`` if the policy no longer says what the ledger was made for, and
+        ``LedgerError`` if this is a copy of the home.
         """
+        require_place(self.path / LEDGER)
         ledger = SqliteLedger.open(self.path / LEDGER, self.signing_key())
         try:
             self._require_budget(ledger.header)
@@ -128,13 +132,7 @@ class NodeHome:
 
     def signing_key(self) -> SigningKey:
         """What the node signs its replies with; raises ``ConfigError`` if it is no key."""
-        try:
-            return SigningKey.from_bytes(self._secret(SIGNING_KEY))
-        except ValueError as error:
-            raise ConfigError(
-                f"{self.path / KEYS / SIGNING_KEY} is not a key of 32 bytes; restore the keys that "
-                "belong to this home"
-            ) from error
+        return read_signing_key(self.path / KEYS / SIGNING_KEY)
 
     def _require_budget(self, header: LedgerHeader) -> None:
         given, fixed = self.config.policy.budget, header.budget
@@ -156,30 +154,20 @@ class NodeHome:
         """Fresh keys, the config and the curriculum."""
         keys = self.path / KEYS
         keys.mkdir(mode=0o700)
-        _write_secret(keys / PSEUDONYM_KEY, secrets.token_bytes(KEY_BYTES))
-        _write_secret(keys / ROLE_KEY, secrets.token_bytes(KEY_BYTES))
-        _write_secret(keys / SIGNING_KEY, SigningKey.generate().to_bytes())
-        _write_secret(keys / API_TOKEN, secrets.token_urlsafe(_TOKEN_BYTES).encode())
+        write_secret(keys / PSEUDONYM_KEY, secrets.token_bytes(KEY_BYTES))
+        write_secret(keys / ROLE_KEY, secrets.token_bytes(KEY_BYTES))
+        write_secret(keys / SIGNING_KEY, SigningKey.generate().to_bytes())
+        write_secret(keys / API_TOKEN, secrets.token_urlsafe(_TOKEN_BYTES).encode())
         document = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
         (self.path / CONFIG).write_text(document, encoding="utf-8")
         self.curriculum.save(self.path / CURRICULUM)
 
     def _secret(self, name: str) -> bytes:
-        path = self.path / KEYS / name
-        try:
-            others = path.stat().st_mode & 0o077
-            content = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot read {path}: {error.strerror}; restore the keys that belong to this home"
-            ) from error
-        if others:
-            raise ConfigError(f"{path} is open to other users of this machine: chmod 600 {path}")
-        return content
+        return read_secret(self.path / KEYS / name)
 
 
 @contextmanager
-def _built_beside(path: Path) -> Iterator[Path]:
+def built_beside(path: Path) -> Iterator[Path]:
     """A new folder, its owner's alone, that takes the place of ``path`` in the end.
 
     After an error it is deleted, ``path`` is as it was, and what the system said is a
@@ -218,10 +206,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError as error:
         raise ConfigError(f"cannot read {path.parent}: {error.strerror}") from error
-
-
-def _write_secret(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read, at no time anyone else."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)

@@ -4,6 +4,7 @@ Bytes in, bytes out; the transport is in :mod:`cloister_client.flower`.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,8 +13,8 @@ from cloister_client.admission import admit
 from cloister_client.evaluation import evaluate_round
 from cloister_client.histories import HistorySource, SilentSource
 from cloister_client.installing import Install, install_release
-from cloister_client.ledger import Ledger, Reservation
-from cloister_client.releases import release_once
+from cloister_client.ledger import RESTORED, Ledger
+from cloister_client.releases import Granted, release_once
 from cloister_client.training import train_round
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import (
@@ -33,15 +34,23 @@ from cloister_shared.messages import (
     TrainRequest,
     join,
     pack_signed,
+    receipt_of,
     split,
     unpack,
 )
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import MetricPlan, ModelPlan, Plan
-from cloister_shared.privacy.ledger_format import ROLES, Charge, ModelEvent, Role
+from cloister_shared.privacy.ledger_format import (
+    ROLES,
+    Charge,
+    ModelEvent,
+    Role,
+)
 from cloister_shared.privacy.noise import NoiseSource, SystemNoise
 from cloister_shared.privacy.policy import Policy
 from cloister_shared.signing import SigningKey
+
+_LOG = logging.getLogger(__name__)
 
 NoiseFactory = Callable[[Plan, int, str], NoiseSource]
 """The noise for one plan, round and event: a model kind, or a kind's metrics."""
@@ -57,7 +66,8 @@ def system_noise(plan: Plan, round_number: int, kind: str) -> NoiseSource:
 class Node:
     """An institution's side of a run.
 
-    ``key`` signs whatever it answers. ``cohorts`` is its public enrolment calendar.
+    ``key`` signs whatever it answers. ``cohorts`` is its public enrolment calendar. ``witness`` is
+    the coordinator's public key, if it is known from elsewhere than its first receipt.
     """
 
     name: str
@@ -70,14 +80,15 @@ class Node:
     install: Install
     cohorts: tuple[str, ...] = ("all",)
     noise: NoiseFactory = system_noise
+    witness: str | None = None
 
-    def answer_train(self, message: bytes) -> bytes:
+    def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
         """A contribution, or a refusal that tells nothing about learners."""
-        return self._answer(message, TrainRequest, self._contribute)
+        return self._answer(message, receipts, TrainRequest, self._contribute)
 
-    def answer_evaluate(self, message: bytes) -> bytes:
+    def answer_evaluate(self, message: bytes, receipts: bytes = b"") -> bytes:
         """Noisy histograms of evaluation learners' scores, or such a refusal."""
-        return self._answer(message, EvaluateRequest, self._report)
+        return self._answer(message, receipts, EvaluateRequest, self._report)
 
     def answer_release(self, message: bytes) -> bytes:
         """Install a finished model version for serving, and say that it is there."""
@@ -117,18 +128,31 @@ class Node:
     def _answer(
         self,
         message: bytes,
+        receipts: bytes,
         asked: type[Request],
         release: Callable[[Request, Weights, str], bytes],
     ) -> bytes:
-        """What ``release`` makes of the request, its arrays and the message's digest."""
+        """What ``release`` makes of the request, its arrays and the message's digest.
+
+        Receipts are no part of the digest: asked again, with newer ones, it is the same request.
+        """
         try:
             request, arrays = unpack(message, asked)
         except MessageError:
             return self._refuse("", 0, "message")
         try:
+            self._acknowledge(receipts)
             return release(request, arrays, hashlib.sha256(message).hexdigest())
         except CloisterError as error:
+            _LOG.warning("round %d of run %s: %s", request.round, request.plan.run, error)
             return self._refuse(request.plan.digest, request.round, refusal_code(error))
+
+    def _acknowledge(self, receipts: bytes) -> None:
+        """Raise ``LedgerError`` if the coordinator has seen another ledger than this node's."""
+        receipt = receipt_of(receipts, self.name)
+        if receipt is not None:
+            self.ledger.acknowledge(receipt, self.witness)
+        self.ledger.require_lifted()
 
     def _contribute(self, request: TrainRequest, arrays: Weights, checksum: str) -> bytes:
         plan = request.plan
@@ -189,7 +213,7 @@ class Node:
         request: TrainRequest,
         weights: dict[str, Weights],
         noise: dict[str, NoiseSource],
-        reservation: Reservation,
+        granted: Granted,
     ) -> tuple[bytes, tuple[ModelEvent, ...]]:
         """The contribution, signed, and what was done for it."""
         deltas: dict[str, Weights] = {}
@@ -204,11 +228,13 @@ class Node:
                 noise[kind],
                 local=model.local,
                 declared_size=self.declared_size,
-                cohorts=reservation.charge.cohorts,
+                cohorts=granted.cohorts,
             )
             deltas[kind] = result.delta
             events += [ModelEvent(model=kind, event=event) for event in result.events]
-        contribution = Contribution(plan=request.plan.digest, round=request.round, node=self.name)
+        contribution = Contribution(
+            plan=request.plan.digest, round=request.round, node=self.name, head=granted.head
+        )
         return pack_signed(contribution, join(deltas), self.key), tuple(events)
 
     def _evaluate(
@@ -217,7 +243,7 @@ class Node:
         metrics: MetricPlan,
         weights: dict[str, Weights],
         noise: dict[str, NoiseSource],
-        reservation: Reservation,
+        granted: Granted,
     ) -> tuple[bytes, tuple[ModelEvent, ...]]:
         """The report, signed, and what was done for it."""
         histograms: dict[str, Weights] = {}
@@ -230,11 +256,13 @@ class Node:
                 metrics,
                 model.spec,
                 noise[kind],
-                cohorts=reservation.charge.cohorts,
+                cohorts=granted.cohorts,
             )
             histograms[kind] = {"histogram": result.histogram}
             events.append(result.event)
-        report = MetricReport(plan=request.plan.digest, round=request.round, node=self.name)
+        report = MetricReport(
+            plan=request.plan.digest, round=request.round, node=self.name, head=granted.head
+        )
         return pack_signed(report, join(histograms), self.key), tuple(events)
 
     def _noise(self, plan: Plan, round_number: int, kind: str) -> NoiseSource:
@@ -244,7 +272,8 @@ class Node:
         return noise
 
     def _refuse(self, plan: str, round_number: int, code: str) -> bytes:
-        refusal = Refusal(plan=plan, round=round_number, node=self.name, code=code)
+        head = self.ledger.head() if code == RESTORED else None
+        refusal = Refusal(plan=plan, round=round_number, node=self.name, code=code, head=head)
         return pack_signed(refusal, {}, self.key)
 
 

@@ -1,13 +1,26 @@
 """The one way in which anything that was made of learners' records leaves a node."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from cloister_client.ledger import Ledger, Reservation
+from cloister_client.ledger import Ledger
 from cloister_shared.errors import LedgerError
-from cloister_shared.privacy.ledger_format import Charge, ModelEvent
+from cloister_shared.privacy.ledger_format import Charge, ModelEvent, SignedHead
 
-Produce = Callable[[Reservation], tuple[bytes, tuple[ModelEvent, ...]]]
-"""Reads learners of the reservation's cohorts; the bytes to send, and what was really done."""
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What was charged and started: learners of these cohorts may be read.
+
+    The ledger's head, which covers the charge, goes into what is sent.
+    """
+
+    cohorts: tuple[str, ...]
+    head: SignedHead
+
+
+Produce = Callable[[Granted], tuple[bytes, tuple[ModelEvent, ...]]]
+"""Reads learners of the cohorts that are granted; the bytes to send, and what was really done."""
 
 
 def release_once(ledger: Ledger, charge: Charge, produce: Produce) -> bytes:
@@ -20,8 +33,8 @@ def release_once(ledger: Ledger, charge: Charge, produce: Produce) -> bytes:
     reservation = ledger.reserve(charge)
     if reservation.payload is not None:
         return reservation.payload
-    ledger.start(reservation)
-    payload, events = produce(reservation)
+    head = ledger.start(reservation)
+    payload, events = produce(Granted(reservation.charge.cohorts, head))
     if events != reservation.charge.events:
         raise LedgerError("something else was done than was charged for")
     ledger.commit(reservation, payload)

@@ -16,6 +16,7 @@ from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     BODY_KEY,
     EVALUATE_ACTION,
+    RECEIPTS_KEY,
     RECORD_KEY,
     RELEASE_ACTION,
     TRAIN_ACTION,
@@ -35,18 +36,29 @@ class Reply:
 
 
 class Exchange(Protocol):
-    """How the round loop reaches nodes."""
+    """How the round loop reaches nodes.
+
+    ``receipts`` go to every node beside its request.
+    """
 
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
         """Ids of the nodes that are there, at least ``count``; ``RunError`` after the deadline."""
 
     def train(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
         """Send train requests; the replies that came within the deadline, by sender."""
 
     def evaluate(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
         """Send requests for metrics; the replies that came within the deadline, by sender."""
 
@@ -72,27 +84,46 @@ class GridExchange:
         return nodes
 
     def train(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
         """One train message to each node."""
-        return self._exchange(bodies, f"train.{TRAIN_ACTION}", str(round_number), deadline_s)
+        beside = {RECEIPTS_KEY: receipts}
+        return self._exchange(
+            bodies, f"train.{TRAIN_ACTION}", str(round_number), deadline_s, beside
+        )
 
     def evaluate(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
         """One evaluate message to each node."""
-        return self._exchange(bodies, f"evaluate.{EVALUATE_ACTION}", str(round_number), deadline_s)
+        beside = {RECEIPTS_KEY: receipts}
+        return self._exchange(
+            bodies, f"evaluate.{EVALUATE_ACTION}", str(round_number), deadline_s, beside
+        )
 
     def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
         """One query message to each node."""
-        return self._exchange(bodies, f"query.{RELEASE_ACTION}", "release", deadline_s)
+        return self._exchange(bodies, f"query.{RELEASE_ACTION}", "release", deadline_s, {})
 
     def _exchange(
-        self, bodies: Mapping[int, bytes], message_type: str, group: str, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        message_type: str,
+        group: str,
+        deadline_s: float,
+        beside: Mapping[str, bytes],
     ) -> list[Reply]:
         messages = [
             Message(
-                RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body})}),
+                RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body, **beside})}),
                 node,
                 message_type,
                 group_id=group,

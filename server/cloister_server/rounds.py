@@ -17,8 +17,8 @@ from cloister_server.checkpoint import (
     write_durably,
 )
 from cloister_server.flower import Exchange, Reply
-from cloister_server.keyring import Keyring, RejectedError
 from cloister_server.metrics import federated_breakdowns, federated_figures
+from cloister_server.notary import Notary, RefusedError, RejectedError
 from cloister_server.release_gate import require_audit
 from cloister_server.validation import Answer, accept, accept_metrics
 from cloister_shared.errors import MessageError, RunError
@@ -29,6 +29,7 @@ from cloister_shared.messages import (
     TrainRequest,
     join,
     pack,
+    pack_receipts,
     unpack,
 )
 from cloister_shared.model_specs import Weights, check_weights
@@ -50,7 +51,7 @@ def unobserved(record: RoundRecord, weights: Mapping[str, Weights]) -> None:
 class Coordinator:
     """Runs one plan over an exchange.
 
-    ``directory`` holds its checkpoint, its released models and the nodes' keys.
+    ``directory`` holds its checkpoint, its released models, and what its notary knows of nodes.
     """
 
     plan: Plan
@@ -63,13 +64,15 @@ class Coordinator:
     audit: Path | None = None
     """The signed report of an audit, without which no private model is released. Simulations, which
     release nothing to anybody, need none."""
+    own_notary: Notary | None = None
+    """Who knows the nodes; without one, the notary of ``directory``."""
     names: dict[int, str] = field(default_factory=dict)
     """Node names by Flower id, as first claimed: one each, for as long as this object runs."""
 
     @cached_property
-    def keyring(self) -> Keyring:
-        """The nodes' keys, which all runs in this directory share."""
-        return Keyring(self.directory / "keys.json")
+    def notary(self) -> Notary:
+        """Who knows the nodes' keys and ledgers, for all runs in this directory."""
+        return self.own_notary or Notary.of_folder(self.directory)
 
     @property
     def checkpoint_path(self) -> Path:
@@ -102,9 +105,12 @@ class Coordinator:
             TrainRequest(plan=self.plan, round=number),
             join({model.spec.kind: state.weights[model.spec.kind] for model in active}),
         )
-        replies = exchange.train(dict.fromkeys(nodes, request), number, self.plan.deadline_s)
+        receipts = pack_receipts(self.notary.receipts())
+        replies = exchange.train(
+            dict.fromkeys(nodes, request), number, self.plan.deadline_s, receipts
+        )
         deltas, rejected = self._collect(
-            replies, lambda body: accept(body, self.plan, number, self.keyring)
+            replies, lambda body: accept(body, self.plan, number, self.notary)
         )
         if len(deltas) < self.plan.quorum:
             reasons = "; ".join(f"{name} {why}" for name, why in rejected.items()) or "no reply"
@@ -123,7 +129,7 @@ class Coordinator:
         record = RoundRecord(
             round=number,
             seconds=time.perf_counter() - began,
-            bytes_down=len(request) * len(nodes),
+            bytes_down=(len(request) + len(receipts)) * len(nodes),
             bytes_up=sum(len(reply.body or b"") for reply in replies),
             participants=tuple(sorted(deltas)),
             rejected=rejected,
@@ -147,9 +153,14 @@ class Coordinator:
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
         weights = join({model.spec.kind: state.weights[model.spec.kind] for model in measured})
         request = pack(EvaluateRequest(plan=self.plan, round=number), weights)
-        replies = exchange.evaluate(dict.fromkeys(nodes, request), number, self.plan.deadline_s)
+        replies = exchange.evaluate(
+            dict.fromkeys(nodes, request),
+            number,
+            self.plan.deadline_s,
+            pack_receipts(self.notary.receipts()),
+        )
         histograms, rejected = self._collect(
-            replies, lambda body: accept_metrics(body, self.plan, metrics, number, self.keyring)
+            replies, lambda body: accept_metrics(body, self.plan, metrics, number, self.notary)
         )
         record = MetricRecord(
             round=number,
@@ -164,7 +175,10 @@ class Coordinator:
     def _collect(
         self, replies: list[Reply], accept_body: Callable[[bytes], tuple[Answer, Arrays]]
     ) -> tuple[dict[str, Arrays], dict[str, str]]:
-        """Arrays of valid answers by node name, and the reasons why others do not count."""
+        """Arrays of valid answers by node name, and the reasons why others do not count.
+
+        The notary learns how far the ledgers of those that count have come, and who asks for it.
+        """
         valid: dict[str, Arrays] = {}
         accepted: list[Answer] = []
         rejected: dict[str, str] = {}
@@ -183,7 +197,9 @@ class Coordinator:
                 valid[name] = arrays
             except MessageError as error:
                 rejected[label] = _reason(error)
-        self.keyring.learn(accepted)
+                if isinstance(error, RefusedError):
+                    self.notary.hear(error.refusal)
+        self.notary.learn(accepted, self.plan.run)
         return valid, rejected
 
     def _accept(
@@ -202,7 +218,7 @@ class Coordinator:
         Raises ``PolicyError`` where the audit's report is missing or has found something.
         """
         if self.audit is not None:
-            require_audit(self.plan, self.audit, self.keyring.keys)
+            require_audit(self.plan, self.audit, self.notary.keys)
         release = pack(Release(plan=self.plan, round=state.round), join(state.weights))
         write_durably(self.directory / f"{self.plan.run}.release", release)
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
@@ -217,7 +233,7 @@ class Coordinator:
     def _is_receipt(self, reply: Reply, number: int) -> bool:
         try:
             receipt, arrays = unpack(reply.body or b"", Receipt)
-            self.keyring.check(receipt, arrays)
+            self.notary.check(receipt, arrays)
         except MessageError:
             return False
         return (receipt.plan, receipt.round) == (self.plan.digest, number)

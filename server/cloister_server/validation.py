@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cloister_server.keyring import Keyring, RejectedError
+from cloister_server.notary import Notary, RefusedError, RejectedError
 from cloister_shared.messages import Contribution, MetricReport, Refusal, split, unpack
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import MetricPlan, ModelPlan, Plan
@@ -22,13 +22,11 @@ corrections of the bias only lower it. (Kingma and Ba 2015, §2.1 bound a single
 
 
 def accept(
-    body: bytes, plan: Plan, round_number: int, keyring: Keyring
+    body: bytes, plan: Plan, round_number: int, notary: Notary
 ) -> tuple[Contribution, dict[str, Weights]]:
     """A contribution that counts, with its deltas by model kind, or ``RejectedError``."""
     models = plan.active(round_number)
-    header, deltas = _answered(
-        body, Contribution, plan, round_number, models=models, keyring=keyring
-    )
+    header, deltas = _answered(body, Contribution, plan, round_number, models=models, notary=notary)
     for model in models:
         delta = deltas[model.spec.kind]
         check_weights(delta, model.spec)
@@ -37,7 +35,7 @@ def accept(
 
 
 def accept_metrics(
-    body: bytes, plan: Plan, metrics: MetricPlan, round_number: int, keyring: Keyring
+    body: bytes, plan: Plan, metrics: MetricPlan, round_number: int, notary: Notary
 ) -> tuple[MetricReport, dict[str, Floats]]:
     """A report that counts, with an array of histograms by model kind, or ``RejectedError``.
 
@@ -45,9 +43,7 @@ def accept_metrics(
     a node has is not public.
     """
     models = plan.measured(round_number)
-    header, arrays = _answered(
-        body, MetricReport, plan, round_number, models=models, keyring=keyring
-    )
+    header, arrays = _answered(body, MetricReport, plan, round_number, models=models, notary=notary)
     histograms: dict[str, Floats] = {}
     for model in models:
         kind, length = model.spec.kind, math.prod(metrics.shape(model.spec.outcome))
@@ -65,14 +61,15 @@ def _answered(
     round_number: int,
     *,
     models: tuple[ModelPlan, ...],
-    keyring: Keyring,
+    notary: Notary,
 ) -> tuple[Answer, dict[str, Weights]]:
     """An answer of a node of the plan to this round, with arrays for each of ``models``."""
     message: tuple[Answer | Refusal, Weights] = unpack(body, wanted, Refusal)
     header, arrays = message
-    keyring.check(header, arrays)
+    notary.check(header, arrays)
     if isinstance(header, Refusal):
-        raise RejectedError(f"refused: {header.code}")
+        raise RefusedError(header)
+    notary.check_head(header, plan.run)
     if (header.plan, header.round) != (plan.digest, round_number):
         raise RejectedError("answers another plan or round")
     if header.node not in plan.declared_sizes:

@@ -9,6 +9,7 @@ from typing import Any
 from cloister_client.flower import make_client_app
 from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState, load_checkpoint
 from cloister_server.flower import make_server_app
+from cloister_server.notary import Notary
 from cloister_server.rounds import Coordinator
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import Weights
@@ -165,7 +166,12 @@ class ArmRunner:
             stop_if_asked()
 
         coordinator = Coordinator(
-            plan, self.initial_weights, self.directory / plan.run, observe=observe
+            plan,
+            self.initial_weights,
+            self.directory / plan.run,
+            observe=observe,
+            # Ledgers in memory are made anew when a run is resumed.
+            own_notary=None if isinstance(nodes, DiskNodes) else Notary.passing(),
         )
         interrupted = load_checkpoint(coordinator.checkpoint_path, plan)
         if interrupted is not None and interrupted.records:

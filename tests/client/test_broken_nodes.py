@@ -147,9 +147,9 @@ def one_stream_a_node() -> Node:
 class EngineARound(Node):
     """Accounts for every round by itself: a new ledger each, which has spent nothing yet."""
 
-    def answer_train(self, message: bytes) -> bytes:
+    def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
         object.__setattr__(self, "ledger", MemoryLedger(BUDGET))
-        return super().answer_train(message)
+        return super().answer_train(message, receipts)
 
 
 def engine_a_round() -> Node:
@@ -159,8 +159,8 @@ def engine_a_round() -> Node:
 class UnchargedMetrics(Node):
     """Answers what it is asked about evaluation learners beside its ledger."""
 
-    def answer_evaluate(self, message: bytes) -> bytes:
-        return replace(make_node(), source=self.source).answer_evaluate(message)
+    def answer_evaluate(self, message: bytes, receipts: bytes = b"") -> bytes:
+        return replace(make_node(), source=self.source).answer_evaluate(message, receipts)
 
 
 def uncharged_metrics() -> Node:

@@ -13,6 +13,7 @@ from cloister_shared.errors import ConfigError, DataError
 from cloister_shared.messages import (
     BODY_KEY,
     EVALUATE_ACTION,
+    RECEIPTS_KEY,
     RECORD_KEY,
     RELEASE_ACTION,
     TRAIN_ACTION,
@@ -25,11 +26,11 @@ EVALUATE = f"evaluate.{EVALUATE_ACTION}"
 class Echo:
     """Answers with what it was asked, and what for."""
 
-    def answer_train(self, message: bytes) -> bytes:
-        return b"trained on " + message
+    def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
+        return b"trained on " + message + receipts
 
-    def answer_evaluate(self, message: bytes) -> bytes:
-        return b"measured " + message
+    def answer_evaluate(self, message: bytes, receipts: bytes = b"") -> bytes:
+        return b"measured " + message + receipts
 
     def answer_release(self, message: bytes) -> bytes:
         return b"installed " + message
@@ -39,7 +40,7 @@ class Failing:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def answer_train(self, message: bytes) -> bytes:
+    def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
         raise self.error
 
 
@@ -81,6 +82,15 @@ def test_a_reply_is_the_nodes_bytes_and_nothing_more(kind, answer):
     assert {name: dict(record) for name, record in reply.content.items()} == {
         RECORD_KEY: {BODY_KEY: answer}
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"), [(TRAIN, b"trained on bytes+kept"), (EVALUATE, b"measured bytes+kept")]
+)
+def test_receipts_beside_a_request_reach_the_node(kind, answer):
+    content = body(b"bytes")
+    content.config_records[RECORD_KEY][RECEIPTS_KEY] = b"+kept"
+    assert send(app_of(Echo()), kind, content).content[RECORD_KEY][BODY_KEY] == answer
 
 
 @pytest.mark.parametrize(

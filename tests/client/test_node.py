@@ -1,6 +1,7 @@
 """A node: bytes in, bytes out, charged before it reads, silent about learners."""
 
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,10 +127,10 @@ def test_length_and_header_are_the_same_whoever_is_enrolled(histories):
         make_node(some).answer_train(request(make_plan())) for some in (HISTORIES, histories)
     ]
     assert len(answers[0]) == len(answers[1])
-    # Everything before the arrays' bytes, but for the signature.
+    # Everything before the arrays' bytes, but for digests and signatures.
     heads = [answer[: 8 + int.from_bytes(answer[:8], "little")] for answer in answers]
-    signatures = [unpack(answer, Contribution)[0].signature.encode() for answer in answers]
-    assert heads[0].replace(signatures[0], b"") == heads[1].replace(signatures[1], b"")
+    masked = [re.sub(rb"[0-9a-f]{32,}", lambda found: b"#" * len(found[0]), one) for one in heads]
+    assert masked[0] == masked[1]
 
 
 def test_a_node_with_nobody_eligible_sends_noise_of_the_declared_scale():

@@ -1,5 +1,6 @@
 """A small plan over two models and three nodes, honest contributions, and an exchange in memory."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,13 +16,17 @@ from cloister_shared.messages import (
     Release,
     TrainRequest,
     join,
-    pack,
+    pack_signed,
     split,
     unpack,
+)
+from cloister_shared.messages import (
+    Reply as SignedReply,
 )
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.noise import KeyedNoise, gaussian
+from cloister_shared.signing import SigningKey
 
 CURRICULUM = Curriculum(
     name="c",
@@ -52,6 +57,16 @@ DOCUMENT = {
 }
 
 Answer = Callable[[bytes], bytes | None]
+
+
+def key_of(name: str) -> SigningKey:
+    """The key of the node called ``name``: always the same."""
+    return SigningKey.from_bytes(hashlib.sha256(name.encode()).digest())
+
+
+def signed(reply: SignedReply, arrays: Weights | None = None) -> bytes:
+    """What the node whose name it bears says."""
+    return pack_signed(reply, arrays or {}, key_of(reply.node))
 
 
 @pytest.fixture
@@ -91,7 +106,7 @@ def contribute() -> Callable[..., bytes]:
     ) -> bytes:
         fields = {"plan": plan.digest, "round": number, "node": node, **(header or {})}
         given = honest_deltas(plan, node, number) if deltas is None else deltas
-        return pack(Contribution.model_validate(fields), join(given))
+        return signed(Contribution.model_validate(fields), join(given))
 
     return contribute
 
@@ -106,9 +121,9 @@ def honest_node() -> Callable[[str], Answer]:
             plan = header.plan
             if isinstance(header, Release):
                 assert split(arrays).keys() == {model.spec.kind for model in plan.models}
-                return pack(Receipt(plan=plan.digest, round=header.round, node=name))
+                return signed(Receipt(plan=plan.digest, round=header.round, node=name))
             contribution = Contribution(plan=plan.digest, round=header.round, node=name)
-            return pack(contribution, join(honest_deltas(plan, name, header.round)))
+            return signed(contribution, join(honest_deltas(plan, name, header.round)))
 
         return answer
 
@@ -121,6 +136,8 @@ class MemoryExchange:
 
     nodes: dict[int, Answer]
     sent: list[tuple[str, dict[int, bytes]]] = field(default_factory=list)
+    receipts: list[bytes] = field(default_factory=list)
+    """What went beside each question."""
     from_round: dict[int, dict[int, Answer]] = field(default_factory=dict)
     """Nodes by the round from which on they are there, or answer in another way."""
 
@@ -130,15 +147,25 @@ class MemoryExchange:
         return sorted(self.nodes)
 
     def train(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
+        self.receipts.append(receipts)
         replies = self._exchange("train", bodies)
         self.nodes.update(self.from_round.pop(round_number + 1, {}))
         return replies
 
     def evaluate(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
+        self.receipts.append(receipts)
         return self._exchange("evaluate", bodies)
 
     def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cloister_server.checkpoint import RunState, read_checkpoint
-from cloister_server.keyring import Keyring
 from cloister_server.metrics import federated_figures
+from cloister_server.notary import Notary
 from cloister_server.rounds import Coordinator
 from cloister_server.validation import accept_metrics
 from cloister_shared.errors import MessageError
@@ -18,7 +18,6 @@ from cloister_shared.messages import (
     MetricReport,
     Refusal,
     join,
-    pack,
     split,
     unpack,
 )
@@ -26,7 +25,7 @@ from cloister_shared.model_specs import Weights
 from cloister_shared.plan import MetricPlan, Plan
 from cloister_shared.privacy.figures import private_figures
 
-from .conftest import DOCUMENT, Answer, MemoryExchange
+from .conftest import DOCUMENT, Answer, MemoryExchange, signed
 
 METRICS = MetricPlan(every_rounds=3, noise_multiplier=2.0, bins=5)
 NAMES = {1: "north", 2: "south", 3: "west"}
@@ -50,7 +49,7 @@ def histograms_of(plan: Plan, number: int) -> dict[str, Weights]:
 
 def report(plan: Plan, node: str, number: int) -> bytes:
     header = MetricReport(plan=plan.digest, round=number, node=node)
-    return pack(header, join(histograms_of(plan, number)))
+    return signed(header, join(histograms_of(plan, number)))
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_figures_are_those_of_the_sum_with_the_noise_of_all_who_answered(
 
 def refuses(message: bytes) -> bytes | None:
     request, _ = unpack(message, EvaluateRequest)
-    return pack(Refusal(plan=request.plan.digest, round=request.round, node="x", code="budget"))
+    return signed(Refusal(plan=request.plan.digest, round=request.round, node="x", code="budget"))
 
 
 def silent(message: bytes) -> bytes | None:
@@ -180,7 +179,7 @@ def test_a_plan_without_metrics_asks_for_none(weights, tmp_path, nodes):
 
 def reported(plan: Plan, histogram: np.ndarray, name: str = "dkt/histogram") -> bytes:
     header = MetricReport(plan=plan.digest, round=3, node="north")
-    return pack(header, {name: histogram.astype(np.float32)})
+    return signed(header, {name: histogram.astype(np.float32)})
 
 
 @pytest.mark.parametrize(
@@ -189,8 +188,8 @@ def reported(plan: Plan, histogram: np.ndarray, name: str = "dkt/histogram") -> 
         lambda plan: b"",
         lambda plan: report(plan, "north", 2),
         lambda plan: report(plan, "east", 3),
-        lambda plan: pack(MetricReport(plan="another", round=3, node="north"), {}),
-        lambda plan: pack(Refusal(plan=plan.digest, round=3, node="north", code="budget")),
+        lambda plan: signed(MetricReport(plan="another", round=3, node="north"), {}),
+        lambda plan: signed(Refusal(plan=plan.digest, round=3, node="north", code="budget")),
         lambda plan: reported(plan, np.zeros(9)),
         lambda plan: reported(plan, np.zeros((10, 1))),
         lambda plan: reported(plan, np.full(10, np.nan)),
@@ -202,7 +201,7 @@ def reported(plan: Plan, histogram: np.ndarray, name: str = "dkt/histogram") -> 
 )
 def test_a_report_that_does_not_answer_the_question_does_not_count(plan, tmp_path, body):
     with pytest.raises(MessageError):
-        accept_metrics(body(plan), plan, METRICS, 3, Keyring(tmp_path / "keys.json"))
+        accept_metrics(body(plan), plan, METRICS, 3, Notary.passing())
 
 
 def test_the_order_of_arrival_changes_nothing(plan):

@@ -26,6 +26,8 @@ from cloister_shared.messages import (
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import Plan
 
+from .conftest import signed
+
 Answer = Callable[[bytes], bytes | None]
 HonestNode = Callable[[str], Answer]
 Contribute = Callable[..., bytes]
@@ -165,13 +167,13 @@ BAD: dict[str, tuple[Callable[[Plan, Contribute], bytes], str]] = {
         "not a safetensors document",
     ),
     "a refusal": (
-        lambda plan, contribute: pack(
+        lambda plan, contribute: signed(
             Refusal(plan=plan.digest, round=1, node="west", code="budget")
         ),
         "refused: budget",
     ),
     "a receipt": (
-        lambda plan, contribute: pack(Receipt(plan=plan.digest, round=1, node="west")),
+        lambda plan, contribute: signed(Receipt(plan=plan.digest, round=1, node="west")),
         "expected a Contribution",
     ),
     "an unknown node": (lambda plan, contribute: contribute(plan, "east"), "not a node"),
@@ -296,7 +298,7 @@ def test_a_silent_node_is_not_waited_for(
 def test_below_the_quorum_the_run_fails_with_every_reason_and_resumes(
     coordinator: Coordinator, nodes: dict[int, Answer], exchange_of: Any, plan: Plan
 ) -> None:
-    refusal = pack(Refusal(plan=plan.digest, round=1, node="west", code="policy"))
+    refusal = signed(Refusal(plan=plan.digest, round=1, node="west", code="policy"))
     bad = {**nodes, 12: lambda _: b"garbage", 13: lambda _: refusal}
     with pytest.raises(RunError) as caught:
         coordinator.run(exchange_of(bad))
@@ -386,13 +388,13 @@ def test_the_operator_sees_bytes_and_rejections_of_every_round(
     exchange = exchange_of({**nodes, 13: lambda _: b"12345"})
     record = one_round(coordinator, exchange)
     body = exchange.sent[0][1][11]
-    assert record.bytes_down == 3 * len(body)
+    assert record.bytes_down == 3 * (len(body) + len(exchange.receipts[0]))
     assert record.bytes_up == 2 * len(nodes[11](body)) + 5
     assert record.seconds >= 0
 
 
 def hostile_arrays(header: Contribution) -> bytes:
-    return pack(header, {f"kind {number}/x": np.zeros(1, np.float32) for number in range(500)})
+    return signed(header, {f"kind {number}/x": np.zeros(1, np.float32) for number in range(500)})
 
 
 def hostile_keys(header: Contribution) -> bytes:

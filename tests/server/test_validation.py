@@ -2,38 +2,37 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cloister_server.keyring import Keyring
+from cloister_server.notary import Notary
 from cloister_server.validation import accept, check_norm, norm_bound
 from cloister_shared.errors import MessageError
-from cloister_shared.messages import Contribution, Receipt, Refusal, pack, split, unpack
+from cloister_shared.messages import Contribution, Receipt, Refusal, split, unpack
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.privacy.noise import KeyedNoise, gaussian
+
+from .conftest import signed
 
 Contribute = Callable[..., bytes]
 
 
 @pytest.fixture
-def keyring(tmp_path: Path) -> Keyring:
-    return Keyring(tmp_path / "keys.json")
+def notary() -> Notary:
+    return Notary.passing()
 
 
 def deltas_of(body: bytes) -> dict[str, Weights]:
     return split(unpack(body, Contribution)[1])
 
 
-def test_an_honest_contribution_counts(
-    plan: Plan, contribute: Contribute, keyring: Keyring
-) -> None:
+def test_an_honest_contribution_counts(plan: Plan, contribute: Contribute, notary: Notary) -> None:
     for number in (1, 4):
         body = contribute(plan, "south", number)
-        header, deltas = accept(body, plan, number, keyring)
+        header, deltas = accept(body, plan, number, notary)
         assert header.node == "south"
         assert deltas.keys() == {model.spec.kind for model in plan.active(number)}
         np.testing.assert_array_equal(deltas["dkt"]["input"], deltas_of(body)["dkt"]["input"])
@@ -85,18 +84,18 @@ ALTERATIONS = {
 
 @pytest.mark.parametrize(("alter", "reason"), ALTERATIONS.values(), ids=ALTERATIONS.keys())
 def test_arrays_that_a_node_cannot_honestly_have_are_rejected(
-    plan: Plan, contribute: Contribute, alter: Any, reason: str, keyring: Keyring
+    plan: Plan, contribute: Contribute, alter: Any, reason: str, notary: Notary
 ) -> None:
     deltas = alter(deltas_of(contribute(plan)))
     with pytest.raises(MessageError, match=reason):
-        accept(contribute(plan, deltas=deltas), plan, 1, keyring)
+        accept(contribute(plan, deltas=deltas), plan, 1, notary)
 
 
-def test_an_array_without_a_model_is_rejected(plan: Plan, keyring: Keyring) -> None:
+def test_an_array_without_a_model_is_rejected(plan: Plan, notary: Notary) -> None:
     header = Contribution(plan=plan.digest, round=1, node="north")
-    body = pack(header, {"input": np.zeros(3, np.float32)})
+    body = signed(header, {"input": np.zeros(3, np.float32)})
     with pytest.raises(MessageError, match="belongs to no model"):
-        accept(body, plan, 1, keyring)
+        accept(body, plan, 1, notary)
 
 
 @pytest.mark.parametrize(
@@ -109,36 +108,36 @@ def test_an_array_without_a_model_is_rejected(plan: Plan, keyring: Keyring) -> N
     ],
 )
 def test_another_plan_round_or_node_is_rejected(
-    plan: Plan, contribute: Contribute, header: dict[str, object], reason: str, keyring: Keyring
+    plan: Plan, contribute: Contribute, header: dict[str, object], reason: str, notary: Notary
 ) -> None:
     with pytest.raises(MessageError, match=reason):
-        accept(contribute(plan, header=header), plan, 1, keyring)
+        accept(contribute(plan, header=header), plan, 1, notary)
 
 
 def test_a_model_whose_rounds_are_over_is_rejected(
-    plan: Plan, contribute: Contribute, keyring: Keyring
+    plan: Plan, contribute: Contribute, notary: Notary
 ) -> None:
     early = deltas_of(contribute(plan, number=1))
     with pytest.raises(MessageError, match="instead of this round's models"):
-        accept(contribute(plan, number=3, deltas=early), plan, 3, keyring)
+        accept(contribute(plan, number=3, deltas=early), plan, 3, notary)
 
 
-def test_a_refusal_is_rejected_with_its_code(plan: Plan, keyring: Keyring) -> None:
-    refusal = pack(Refusal(plan=plan.digest, round=1, node="north", code="budget"))
+def test_a_refusal_is_rejected_with_its_code(plan: Plan, notary: Notary) -> None:
+    refusal = signed(Refusal(plan=plan.digest, round=1, node="north", code="budget"))
     with pytest.raises(MessageError, match="refused: budget"):
-        accept(refusal, plan, 1, keyring)
+        accept(refusal, plan, 1, notary)
 
 
 @pytest.mark.parametrize("body", [b"", b"garbage", b"\x80\x04N."])
-def test_bytes_that_are_no_message_are_rejected(plan: Plan, body: bytes, keyring: Keyring) -> None:
+def test_bytes_that_are_no_message_are_rejected(plan: Plan, body: bytes, notary: Notary) -> None:
     with pytest.raises(MessageError):
-        accept(body, plan, 1, keyring)
+        accept(body, plan, 1, notary)
 
 
-def test_another_kind_of_message_is_rejected(plan: Plan, keyring: Keyring) -> None:
-    receipt = pack(Receipt(plan=plan.digest, round=1, node="north"))
+def test_another_kind_of_message_is_rejected(plan: Plan, notary: Notary) -> None:
+    receipt = signed(Receipt(plan=plan.digest, round=1, node="north"))
     with pytest.raises(MessageError, match="expected a Contribution or Refusal"):
-        accept(receipt, plan, 1, keyring)
+        accept(receipt, plan, 1, notary)
 
 
 def test_the_bound_of_plain_descent_is_clip_noise_and_rate(plan: Plan) -> None:

@@ -13,7 +13,7 @@ from tests.system.simulated import checkpoint, config, document, rounds_done, si
 from cloister_client.home import NodeHome
 from cloister_server.aggregation import OptimizerState, apply_mean, weighted_mean
 from cloister_server.checkpoint import read_checkpoint
-from cloister_server.keyring import Keyring
+from cloister_server.notary import Notary
 from cloister_server.validation import accept
 from cloister_shared.model_specs import Weights
 from cloister_shared.privacy import LedgerExport, verify_ledger
@@ -56,11 +56,11 @@ def replayed(directory: Path, chosen: SimulationConfig) -> Weights:
     plan, optimizer = plan_of(chosen, population), OptimizerState()
     weights = initial_weights(plan, population)["dkt"]
     (model,) = plan.models
-    keyring = Keyring(checkpoint(directory).parent / "keys.json")
+    notary = Notary.passing()
     for number in range(1, plan.rounds + 1):
         bodies = {name: replies(directory, name, number)[0] for name in NODES}
         deltas = {
-            name: accept(body, plan, number, keyring)[1]["dkt"] for name, body in bodies.items()
+            name: accept(body, plan, number, notary)[1]["dkt"] for name, body in bodies.items()
         }
         mean = weighted_mean(deltas, plan.declared_sizes)
         weights = apply_mean(weights, mean, model, number, optimizer)

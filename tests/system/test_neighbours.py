@@ -57,16 +57,26 @@ class RecordingExchange:
         return sorted(self.nodes)
 
     def train(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
         if round_number in self.before:
             self.before[round_number](self.homes[1])
-        return self._ask(bodies, lambda node, body: node.answer_train(body))
+        self.said.append(receipts)
+        return self._ask(bodies, lambda node, body: node.answer_train(body, receipts))
 
     def evaluate(
-        self, bodies: Mapping[int, bytes], round_number: int, deadline_s: float
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
     ) -> list[Reply]:
-        return self._ask(bodies, lambda node, body: node.answer_evaluate(body))
+        self.said.append(receipts)
+        return self._ask(bodies, lambda node, body: node.answer_evaluate(body, receipts))
 
     def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
         return self._ask(bodies, lambda node, body: node.answer_release(body))
@@ -217,7 +227,7 @@ def is_broken(home: NodeHome) -> None:
 def everybody(tmp_path_factory: pytest.TempPathFactory) -> Told:
     told = run(tmp_path_factory.mktemp("everybody"))
     assert told.end == "released"
-    assert len(told.messages) == 2 * 2 * (ROUNDS + 1 + 1)
+    assert len(told.messages) == 2 * 2 * (ROUNDS + 1 + 1) + ROUNDS + 1
     return told
 
 

@@ -3,7 +3,7 @@
 The order of events in a round is RESERVE (durable) → START → data is read → COMMIT with the bytes
 to send (durable) → send. A crash at any point leaves the charge standing; a round that was
 committed is answered again with identical bytes and costs nothing more. With every entry the head
-is signed anew.
+is signed anew. What the coordinator has seen of the ledger is held against it before anything else.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from cloister_client.ledger.file import require_key
 from cloister_client.ledger.personal import Opening
+from cloister_client.ledger.receipts import check_fit, check_receipt, require_lifted
 from cloister_shared import __version__
 from cloister_shared.errors import INFINITE, BudgetExceededError, LedgerError
 from cloister_shared.privacy.budget import Budget
@@ -24,9 +25,12 @@ from cloister_shared.privacy.ledger_format import (
     Charge,
     Commit,
     Entry,
+    HeadReceipt,
     LedgerExport,
     LedgerHeader,
+    Lift,
     Reserve,
+    Restore,
     Role,
     RoundKey,
     SignedHead,
@@ -98,15 +102,58 @@ class Ledger(ABC):
     def _payload(self, key: RoundKey, entry: int) -> bytes | None:
         """The bytes of COMMIT number ``entry``; ``None`` if its run has committed another since."""
 
+    @abstractmethod
+    def _receipt(self) -> HeadReceipt | None:
+        """The receipt that was kept last."""
+
+    @abstractmethod
+    def _keep_receipt(self, receipt: HeadReceipt) -> None:
+        """Keep a receipt in place of the last; called within a transaction."""
+
+    def acknowledge(self, receipt: HeadReceipt, witness: str | None = None) -> None:
+        """Hold what the coordinator has seen of this ledger against it, and keep the receipt.
+
+        A ledger that was put back from a backup is usable again if the receipt answers that and the
+        backup has all that was seen. Raises ``LedgerError`` if the receipt is not by ``witness``
+        (by whoever gave the first, if ``None``), is of another ledger, or does not fit.
+        """
+        with self._transaction():
+            chain, kept = self._caught_up(), self._receipt()
+            check_receipt(receipt, kept, self.header.ledger, witness)
+            if receipt == kept or (chain.restored is not None and receipt.nonce != chain.restored):
+                return
+            check_fit(receipt, chain)
+            if chain.restored is not None:
+                self._write(Lift(previous=chain.last, receipt=receipt))
+            self._keep_receipt(receipt)
+
+    def mark_restored(self) -> None:
+        """Record that this ledger was put back from a backup: from now on, all is spent."""
+        with self._transaction():
+            chain = self._caught_up()
+            self._write(Restore(previous=chain.last, salt=secrets.token_hex(32)))
+
+    def require_lifted(self) -> None:
+        """Raise ``LedgerError`` if the ledger was put back and no receipt has answered that."""
+        with self._transaction():
+            require_lifted(self._caught_up())
+
+    def head(self) -> SignedHead:
+        """Where the ledger ends now."""
+        with self._transaction():
+            self._caught_up()
+            return self._head()
+
     def reserve(self, charge: Charge) -> Reservation:
         """Charge one round before its data is read.
 
         Cohorts that cannot pay are left out of the reservation. Raises ``BudgetExceededError``
         with requested, remaining and difference when none can, and ``LedgerError`` when the round
-        was answered before for another request.
+        was answered before for another request, or the ledger was put back from a backup.
         """
         with self._transaction():
             chain = self._caught_up()
+            require_lifted(chain)
             released = chain.released.get(charge.round_key)
             if released is not None:
                 return self._again(released, charge)

@@ -31,6 +31,8 @@ CREATE TABLE personal_head (document TEXT NOT NULL);
 CREATE TABLE openings (
     sequence INTEGER PRIMARY KEY, length INTEGER NOT NULL, salt BLOB NOT NULL
 );
+CREATE TABLE receipt (document TEXT NOT NULL);
+CREATE TABLE place (inode TEXT NOT NULL);
 CREATE TRIGGER entries_are_kept BEFORE DELETE ON entries
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER entries_stay BEFORE UPDATE ON entries
@@ -41,7 +43,7 @@ CREATE TRIGGER personal_stay BEFORE UPDATE ON personal
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
 """``openings`` tells what the commitment in RESERVE number ``sequence`` is of: the personal chain's
-first ``length`` entries, under ``salt``."""
+first ``length`` entries, under ``salt``. ``receipt`` is the coordinator's latest."""
 
 
 def require(path: Path) -> None:

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from cloister_client.ledger.base import Ledger, new_ledger
 from cloister_client.ledger.personal import Opening
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.ledger_format import Entry, Role, RoundKey, SignedHead
+from cloister_shared.privacy.ledger_format import (
+    Entry,
+    HeadReceipt,
+    Role,
+    RoundKey,
+    SignedHead,
+)
 from cloister_shared.signing import SigningKey
 
 
@@ -21,6 +27,7 @@ class MemoryLedger(Ledger):
         header, self._last_head = new_ledger(budget, signer, enforced)
         super().__init__(header, signer)
         self._kept: list[tuple[Entry, str]] = []
+        self._last_receipt: HeadReceipt | None = None
         self._outbox: dict[tuple[str, Role], tuple[int, bytes]] = {}
         self._lock = threading.Lock()
 
@@ -38,6 +45,12 @@ class MemoryLedger(Ledger):
     def _append(self, entry: Entry, head: SignedHead) -> None:
         self._kept.append((entry, head.digest))
         self._last_head = head
+
+    def _receipt(self) -> HeadReceipt | None:
+        return self._last_receipt
+
+    def _keep_receipt(self, receipt: HeadReceipt) -> None:
+        self._last_receipt = receipt
 
     def _personal(self) -> tuple[int, str]:
         return 0, self.header.digest

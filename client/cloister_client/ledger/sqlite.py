@@ -27,6 +27,7 @@ from cloister_shared.privacy.ledger_chain import latest_totals
 from cloister_shared.privacy.ledger_format import (
     Balance,
     Entry,
+    HeadReceipt,
     LedgerHeader,
     RoundKey,
     SignedHead,
@@ -153,6 +154,18 @@ class SqliteLedger(Ledger):
         self._connection.execute("DELETE FROM balance")
         document = balance.signed(self._key).model_dump_json()
         self._connection.execute("INSERT INTO balance VALUES (?)", (document,))
+
+    def _receipt(self) -> HeadReceipt | None:
+        row = self._connection.execute("SELECT document FROM receipt").fetchone()
+        try:
+            return None if row is None else HeadReceipt.model_validate_json(row[0])
+        except ValidationError as error:
+            raise LedgerError("the coordinator's receipt was altered: it cannot be read") from error
+
+    def _keep_receipt(self, receipt: HeadReceipt) -> None:
+        self._connection.execute("DELETE FROM receipt")
+        document = receipt.model_dump_json()
+        self._connection.execute("INSERT INTO receipt VALUES (?)", (document,))
 
     def _personal(self) -> tuple[int, str]:
         return personal_state(self._connection, self.header)

@@ -29,7 +29,7 @@ from cloister_shared.messages import (
     Release,
     TrainRequest,
     join,
-    pack,
+    pack_signed,
     split,
     unpack,
 )
@@ -41,9 +41,11 @@ from cloister_simulations.backend.in_process import run_in_process
 from cloister_simulations.fleet.clients import Clients
 from cloister_simulations.fleet.sampling import NoiseOf
 from cloister_simulations.fleet.trainers import Trainer
+from cloister_simulations.nodes import simulated_key
 
 NAME = "fleet"
 """The fleet's name as a node."""
+KEY = simulated_key(NAME)
 
 
 @dataclass
@@ -61,8 +63,9 @@ class Fleet:
     released: dict[str, Weights] = field(default_factory=dict)
     """The finished models by kind."""
 
-    def answer_train(self, message: bytes) -> bytes:
-        """The clients' mean update as one node's contribution."""
+    def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
+        """The clients' mean update as one node's contribution; there is no ledger to witness."""
+        del receipts
         request, arrays = unpack(message, TrainRequest)
         weights = split(arrays)
         deltas = {
@@ -70,21 +73,23 @@ class Fleet:
             for model in request.plan.active(request.round)
         }
         header = Contribution(plan=request.plan.digest, round=request.round, node=NAME)
-        return pack(header, join(deltas))
+        return pack_signed(header, join(deltas), KEY)
 
-    def answer_evaluate(self, message: bytes) -> bytes:
+    def answer_evaluate(self, message: bytes, receipts: bytes = b"") -> bytes:
         """Nothing: a fleet's learners all train, and its figures are the simulation's own."""
+        del receipts
         request, _ = unpack(message, EvaluateRequest)
         refusal = Refusal(
             plan=request.plan.digest, round=request.round, node=NAME, code="no_evaluation_learners"
         )
-        return pack(refusal)
+        return pack_signed(refusal, {}, KEY)
 
     def answer_release(self, message: bytes) -> bytes:
         """Keep the finished models."""
         release, arrays = unpack(message, Release)
         self.released = split(arrays)
-        return pack(Receipt(plan=release.plan.digest, round=release.round, node=NAME))
+        receipt = Receipt(plan=release.plan.digest, round=release.round, node=NAME)
+        return pack_signed(receipt, {}, KEY)
 
     def _delta(
         self, plan: Plan, number: int, model: ModelPlan, weights: Mapping[str, Weights]

@@ -1,0 +1,204 @@
+"""What the coordinator knows of the nodes, for all runs of a folder: keys, and how ledgers end.
+
+A node sends the signed head of its ledger with everything that it releases. The notary keeps the
+last one and countersigns it: nodes get these receipts with every request, and so notice themselves
+when their ledger is an older copy, or one of two.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from cloister_server.checkpoint import write_durably
+from cloister_shared.errors import ConfigError, MessageError
+from cloister_shared.frozen import Frozen
+from cloister_shared.messages import Answer, Refusal, Reply, is_authentic
+from cloister_shared.model_specs import Weights
+from cloister_shared.privacy.ledger_format import HeadReceipt, SignedHead
+from cloister_shared.secret_files import read_signing_key, write_secret
+from cloister_shared.signing import SigningKey
+
+NODES, KEY = "nodes.json", "coordinator.key"
+"""What the notary keeps in the folder of the runs."""
+RESTORED = "restored"
+"""The refusal of a node whose ledger was put back from a backup: it asks for a receipt."""
+
+
+class RejectedError(MessageError):
+    """A reply does not count; ``str`` is the reason, which names no learner."""
+
+
+class RefusedError(RejectedError):
+    """A node declined, and said so as it should."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"refused: {refusal.code}")
+        self.refusal = refusal
+
+
+class End(Frozen):
+    """Where a ledger ended: how many entries it had, and the digest of the last."""
+
+    length: int = Field(ge=0)
+    digest: str
+
+
+class KnownNode(Frozen):
+    """What is remembered of one node for good.
+
+    ``ledger`` and ``last`` are of its ledger; a simulated participant may have none. ``runs`` holds
+    the end that came with each run's last answer, ``nonce`` the RESTORE that waits for a receipt.
+    """
+
+    key: str
+    ledger: str = ""
+    last: End | None = None
+    runs: dict[str, End] = Field(default_factory=dict)
+    counter: int = Field(default=0, ge=0)
+    nonce: str = ""
+
+
+class _Register(Frozen):
+    nodes: dict[str, KnownNode]
+
+
+class Notary:
+    """Keeps what is known of the nodes in ``path``, or for its own life only if there is none.
+
+    Whoever comes first with a name keeps it, with key and ledger. ``key`` signs the receipts. One
+    coordinator at a time uses a file.
+    """
+
+    def __init__(self, path: Path | None, key: SigningKey) -> None:
+        self._path = path
+        self._key = key
+        self._nodes = {} if path is None else _read(path)
+
+    @classmethod
+    def of_folder(cls, directory: Path) -> "Notary":
+        """That of all runs in ``directory``; its key is made at first use."""
+        return cls(directory / NODES, _signing_key(directory / KEY))
+
+    @classmethod
+    def passing(cls) -> "Notary":
+        """One that keeps nothing, for simulated nodes whose ledgers do not outlive it either."""
+        return cls(None, SigningKey.generate())
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all nodes that took part so far."""
+        return frozenset(one.key for one in self._nodes.values())
+
+    def check(self, reply: Reply, arrays: Weights) -> None:
+        """Raise ``RejectedError`` unless the owner of the reply's name said exactly this."""
+        if not is_authentic(reply, arrays):
+            raise RejectedError("its signature does not fit: it was altered or forged")
+        known = self._nodes.get(reply.node)
+        if known is not None and known.key != reply.key:
+            raise RejectedError("is not signed with the key that this node had before")
+
+    def check_head(self, answer: Answer, run: str) -> None:
+        """Raise ``RejectedError`` unless the ledger went on since the node's last answer.
+
+        The last answer of the same ``run`` may come once more, with the head that it had.
+        """
+        head, known = answer.head, self._nodes.get(answer.node)
+        if head is not None and not head.is_signed_by(answer.key):
+            raise RejectedError("the head of its ledger is not signed with its key")
+        if known is None:
+            return
+        if head is None or known.last is None:
+            if (head is None) != (known.last is None):
+                raise RejectedError("has a ledger now and had none, or the other way round")
+            return
+        if head.ledger != known.ledger:
+            raise RejectedError(
+                "has another ledger than before: one that was made anew has forgotten what was "
+                "spent"
+            )
+        if head.length <= known.last.length and _end(head) != known.runs.get(run):
+            raise RejectedError(
+                f"went back to entry {head.length} of its ledger, {known.last.length} were there: "
+                "an older copy, or one of two copies"
+            )
+
+    def learn(self, answers: Iterable[Answer], run: str) -> None:
+        """Remember, on disk, whose names these are and how their ledgers end; all were checked."""
+        self._keep({answer.node: self._after(answer, run) for answer in answers})
+
+    def hear(self, refusal: Refusal) -> None:
+        """Prepare a receipt for a node that we know, if it says that its ledger was put back."""
+        known, head = self._nodes.get(refusal.node), refusal.head
+        if known is None or head is None or refusal.code != RESTORED:
+            return
+        known_ledger = (known.key, known.ledger) == (refusal.key, head.ledger)
+        if known_ledger and head.is_signed_by(known.key) and head.digest != known.nonce:
+            asked = {"nonce": head.digest, "counter": known.counter + 1}
+            self._keep({refusal.node: known.model_copy(update=asked)})
+
+    def receipts(self) -> dict[str, HeadReceipt]:
+        """How each node's ledger was seen last, countersigned; the same until more is known."""
+        return {
+            name: self._receipt(known, known.last)
+            for name, known in self._nodes.items()
+            if known.last is not None
+        }
+
+    def _receipt(self, known: KnownNode, last: End) -> HeadReceipt:
+        blank = HeadReceipt(
+            witness=self._key.public,
+            counter=known.counter,
+            ledger=known.ledger,
+            length=last.length,
+            digest=last.digest,
+            nonce=known.nonce,
+        )
+        return blank.signed(self._key)
+
+    def _after(self, answer: Answer, run: str) -> KnownNode:
+        """What is known once an answer came."""
+        known = self._nodes.get(answer.node) or KnownNode(key=answer.key)
+        head = answer.head
+        if head is None or _end(head) == known.runs.get(run):
+            return known
+        return KnownNode(
+            key=known.key,
+            ledger=head.ledger,
+            last=_end(head),
+            runs={**known.runs, run: _end(head)},
+            counter=known.counter + 1,
+        )
+
+    def _keep(self, nodes: dict[str, KnownNode]) -> None:
+        news = {name: one for name, one in nodes.items() if self._nodes.get(name) != one}
+        self._nodes |= news
+        if news and self._path is not None:
+            register = _Register(nodes=self._nodes)
+            write_durably(self._path, register.model_dump_json(indent=1).encode())
+
+
+def _end(head: SignedHead) -> End:
+    return End(length=head.length, digest=head.digest)
+
+
+def _read(path: Path) -> dict[str, KnownNode]:
+    if not path.exists():
+        return {}
+    try:
+        return _Register.model_validate_json(path.read_bytes()).nodes
+    except (ValidationError, OSError) as error:
+        raise ConfigError(
+            f"the nodes' keys in {path} cannot be read; restore the file, without it anybody can "
+            "take a node's name"
+        ) from error
+
+
+def _signing_key(path: Path) -> SigningKey:
+    """The key in ``path``; a fresh one, whole or not at all, where there is none."""
+    if not path.exists():
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        write_secret(partial, SigningKey.generate().to_bytes())
+        partial.rename(path)
+    return read_signing_key(path)
