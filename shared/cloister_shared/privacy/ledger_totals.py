@@ -1,6 +1,6 @@
 """What a ledger's charges add up to, by role and cohort and by run."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Literal
 
 from cloister_shared.frozen import Frozen
@@ -52,7 +52,8 @@ class Totals:
         self.restored = False
         """Whether a RESTORE stands."""
         self._micro: dict[Group, int | None] = {}
-        self._events: dict[Group, Counter[tuple[ModelEvent, ...]]] = defaultdict(Counter)
+        self._charges: Counter[tuple[Role, tuple[str, ...], tuple[ModelEvent, ...]]] = Counter()
+        """How often cohorts of a role were charged the same together."""
         self._runs: dict[tuple[str, Role, str], tuple[int, int | None, int | None]] = {}
         if balance is not None:
             self._begin(balance)
@@ -66,10 +67,10 @@ class Totals:
 
     def _add_charge(self, entry: Reserve) -> None:
         charge = entry.charge
+        self._charges[charge.role, charge.cohorts, charge.events] += 1
         for cohort in charge.cohorts:
             group, run = (charge.role, cohort), (charge.run, charge.role, cohort)
             self._micro[group] = _sum(self._micro.get(group, 0), entry.cost)
-            self._events[group][charge.events] += 1
             charges, micro, _ = self._runs.get(run, (0, 0, 0))
             self._runs[run] = (charges + 1, _sum(micro, entry.cost), entry.cost)
 
@@ -80,7 +81,7 @@ class Totals:
     def spend(self) -> SpendByGroup:
         """Spend by role and cohort; equal events are merged into one with their steps added."""
         return {
-            group: Spend(micro=self._at_least(micro), events=_merged(self._events[group]))
+            group: Spend(micro=self._at_least(micro), events=self._events(*group))
             for group, micro in self._micro.items()
         }
 
@@ -101,9 +102,7 @@ class Totals:
     def balance(self, ledger: str, length: int, digest: str) -> Balance:
         """These sums, said of a ledger's first ``length`` entries; yet to be signed."""
         groups = tuple(
-            GroupBalance(
-                role=role, cohort=cohort, micro=micro, events=_merged(self._events[role, cohort])
-            )
+            GroupBalance(role=role, cohort=cohort, micro=micro, events=self._events(role, cohort))
             for (role, cohort), micro in self._micro.items()
         )
         return Balance(
@@ -115,6 +114,15 @@ class Totals:
             restored=self.restored,
         )
 
+    def _events(self, role: Role, cohort: str) -> tuple[ModelEvent, ...]:
+        """What a group was charged: each event once, with the steps of all its times."""
+        steps: Counter[ModelEvent] = Counter()
+        for (charged, cohorts, events), times in self._charges.items():
+            for one in events if charged == role and cohort in cohorts else ():
+                count = one.event.steps if isinstance(one.event, SampledGaussian) else 1
+                steps[_with_steps(one, 1)] += times * count
+        return tuple(_with_steps(one, count) for one, count in steps.items())
+
     def _at_least(self, micro: int | None) -> int | None:
         """What was charged; the limit while a RESTORE stands: no more was ever granted."""
         return max(self._limit, micro) if self.restored and micro is not None else micro
@@ -123,7 +131,7 @@ class Totals:
         self.restored = balance.restored
         for one in balance.groups:
             self._micro[one.role, one.cohort] = one.micro
-            self._events[one.role, one.cohort][one.events] = 1
+            self._charges[one.role, (one.cohort,), one.events] = 1
         for run in balance.runs:
             spent = (run.charges, run.spent_micro_rdp, run.last_micro_rdp)
             self._runs[run.run, run.role, run.cohort] = spent
@@ -131,16 +139,6 @@ class Totals:
 
 def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
-
-
-def _merged(counted: Counter[tuple[ModelEvent, ...]]) -> tuple[ModelEvent, ...]:
-    """Each event once, with the steps of all the times that it happened."""
-    steps: Counter[ModelEvent] = Counter()
-    for events, times in counted.items():
-        for one in events:
-            count = one.event.steps if isinstance(one.event, SampledGaussian) else 1
-            steps[_with_steps(one, 1)] += times * count
-    return tuple(_with_steps(one, count) for one, count in steps.items())
 
 
 def _with_steps(one: ModelEvent, steps: int) -> ModelEvent:
