@@ -1,7 +1,5 @@
 """The coordinator's state after each round, in one file that is replaced atomically."""
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cloister_server.aggregation import OptimizerState
+from cloister_shared.durable import write_atomically, write_durably
 from cloister_shared.errors import ConfigError, MessageError
 from cloister_shared.frozen import Frozen
 from cloister_shared.messages import join, pack, split, unpack
@@ -89,7 +88,7 @@ def save_checkpoint(path: Path, state: RunState, *, durable: bool = True) -> Non
         _FIRST: join({kind: one.first for kind, one in state.optimizers.items()}),
         _SECOND: join({kind: one.second for kind, one in state.optimizers.items()}),
     }
-    write = write_durably if durable else _write
+    write = write_durably if durable else write_atomically
     write(path, pack(header, join(sections)))
 
 
@@ -133,24 +132,3 @@ def read_checkpoint(path: Path) -> RunState:
         list(header.records),
         list(header.metrics),
     )
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``, flushed to disk before the name changes."""
-    _write(path, content, before_replacing=os.fsync)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _write(
-    path: Path, content: bytes, before_replacing: Callable[[int], None] = lambda _: None
-) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        before_replacing(file.fileno())
-    partial.replace(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from cloister_server.checkpoint import write_durably
+from cloister_shared.durable import write_durably
 from cloister_shared.errors import ConfigError, MessageError
 from cloister_shared.frozen import Frozen
 from cloister_shared.messages import Answer, Refusal, Reply, is_authentic

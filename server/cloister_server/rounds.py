@@ -14,13 +14,13 @@ from cloister_server.checkpoint import (
     RunState,
     load_checkpoint,
     save_checkpoint,
-    write_durably,
 )
 from cloister_server.flower import Exchange, Reply
 from cloister_server.metrics import federated_breakdowns, federated_figures
 from cloister_server.notary import Notary, RefusedError, RejectedError
 from cloister_server.release_gate import require_audit
 from cloister_server.validation import Answer, accept, accept_metrics
+from cloister_shared.durable import write_durably
 from cloister_shared.errors import MessageError, RunError
 from cloister_shared.messages import (
     EvaluateRequest,

@@ -13,9 +13,9 @@ from pydantic import JsonValue
 
 from cloister_client.node import Node
 from cloister_client.training.process import tune_process
-from cloister_server.checkpoint import write_durably
 from cloister_shared import __version__
 from cloister_shared.canonical import digest
+from cloister_shared.durable import write_durably
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import Weights
 from cloister_simulations.arms import ArmRunner

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from cloister_server.checkpoint import write_durably
 from cloister_shared.canonical import digest
+from cloister_shared.durable import write_durably
 from cloister_shared.errors import ConfigError
 from cloister_shared.frozen import Frozen
 from cloister_simulations.config import PRIVATE_ARMS, SimulationConfig
