@@ -88,6 +88,20 @@ def accounting(
     _show(run(repeats), json)
 
 
+@app.command()
+def ledger(
+    json: Output = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of budget and checks.")] = 3,
+) -> None:
+    """A ledger of 100,000 entries: a charge on disk, the budget, the check of the whole chain.
+
+    Takes about a minute, and 50 MB in the current folder meanwhile.
+    """
+    from cloister_simulations.benchmarks.ledger import run  # noqa: PLC0415
+
+    _show(run(repeats=repeats), json)
+
+
 def _show(result: "BenchmarkResult", path: Path | None) -> None:
     console = Console()
     if not console.is_terminal:
