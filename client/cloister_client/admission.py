@@ -1,10 +1,14 @@
 """Whether a node takes part in a plan: its own policy against the coordinator's settings."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from cloister_shared.errors import PolicyError
 from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.privacy.policy import Policy
+
+_Limit = tuple[str, float, Literal[">=", "<="], float]
+"""A setting's name, what the plan asks, how it must stand to the limit, and the limit."""
 
 
 def admit(plan: Plan, name: str, declared_size: int, curriculum: str, policy: Policy) -> None:
@@ -25,28 +29,47 @@ def admit(plan: Plan, name: str, declared_size: int, curriculum: str, policy: Po
             f"declared size {declared_size} is below the policy's floor {policy.min_declared_size}",
             "declared_size_floor",
         )
+    if policy.require_secure_aggregation and plan.trust == "node":
+        raise PolicyError(
+            'the policy requires secure aggregation, the plan has trust = "node": ask the '
+            "coordinator for another plan, or set require_secure_aggregation: false",
+            "secure_aggregation",
+        )
     reasons = [reason for model in plan.models for reason in _excesses(model, policy)]
-    if plan.metrics and plan.metrics.noise_multiplier < policy.min_noise_multiplier:
+    if plan.metrics and plan.metrics.noise_multiplier < policy.min_metric_noise_multiplier:
         reasons.append(
-            f"metrics' noise multiplier {plan.metrics.noise_multiplier} must be >= "
-            f"{policy.min_noise_multiplier}"
+            f"metrics noise multiplier {plan.metrics.noise_multiplier} must be >= "
+            f"{policy.min_metric_noise_multiplier}"
         )
     if reasons:
         raise PolicyError("the plan is beyond this node's policy: " + "; ".join(reasons), "policy")
 
 
 def _excesses(model: ModelPlan, policy: Policy) -> Iterator[str]:
-    mechanism, kind = model.mechanism, model.spec.kind
-    if not mechanism.is_private:
-        if not policy.allow_without_guarantee:
-            yield f"{kind} trains without noise"
-        return
-    limits = [
+    limits = _size_limits(model, policy)
+    if model.mechanism.is_private:
+        limits += _privacy_limits(model, policy)
+    elif not policy.allow_without_guarantee:
+        yield f"{model.spec.kind} trains without noise"
+    for name, asked, relation, limit in limits:
+        if asked < limit if relation == ">=" else asked > limit:
+            yield f"{model.spec.kind} {name} {asked} must be {relation} {limit}"
+
+
+def _privacy_limits(model: ModelPlan, policy: Policy) -> list[_Limit]:
+    mechanism = model.mechanism
+    return [
         ("noise multiplier", mechanism.noise_multiplier, ">=", policy.min_noise_multiplier),
         ("sampling rate", mechanism.sampling_rate, "<=", policy.max_sampling_rate),
         ("clip norm", mechanism.clip_norm, "<=", policy.max_clip_norm),
         ("local steps", model.local.steps, "<=", policy.max_local_steps),
     ]
-    for name, asked, relation, limit in limits:
-        if asked < limit if relation == ">=" else asked > limit:
-            yield f"{kind} {name} {asked} must be {relation} {limit}"
+
+
+def _size_limits(model: ModelPlan, policy: Policy) -> list[_Limit]:
+    """A window is cut of every so many answers, and each is padded to the longest."""
+    return [
+        ("parameters", model.spec.dimension, "<=", policy.max_parameters),
+        ("window", model.local.window, ">=", policy.min_window),
+        ("window", model.local.window, "<=", policy.max_window),
+    ]

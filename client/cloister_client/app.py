@@ -5,12 +5,12 @@ from pathlib import Path
 
 from flwr.app import Context
 
+from cloister_client.activation import Activation
 from cloister_client.flower import make_client_app
 from cloister_client.home import NodeHome
 from cloister_client.node import Node
 from cloister_client.training.process import tune_process
 from cloister_shared.errors import ConfigError
-from cloister_shared.model_specs import ModelSpec, Weights
 
 HOME_KEY = "cloister-home"
 """The key of Flower's node config that says where the node's home is."""
@@ -27,11 +27,7 @@ def node_from_context(context: Context) -> Node:
 def node_from_home(home: NodeHome) -> Node:
     """An institution's node over its store and ledger."""
     store = home.store()
-
-    def install(spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
-        version = store.add_model_version(spec, weights, plan, round_number)
-        store.activate(spec.kind, version.version)
-
+    activation = Activation(store, home.curriculum, home.config.policy)
     return Node(
         name=home.config.name,
         key=home.signing_key(),
@@ -40,7 +36,8 @@ def node_from_home(home: NodeHome) -> Node:
         policy=home.config.policy,
         source=store,
         ledger=home.ledger(),
-        install=install,
+        install=activation.keep,
+        activate=activation.activate,
         cohorts=home.config.cohorts,
         witness=home.config.coordinator_key,
     )

@@ -115,6 +115,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
             "declared_size": home.config.declared_size,
             **asdict(store.counts()),
             "active_models": {kind: model.version for kind, model in active.items() if model},
+            "blocked_models": store.blocked_models(),
         }
     show("Node", document, as_json)
 

@@ -9,6 +9,12 @@ from cloister_shared.plan import Plan
 
 Install = Callable[[ModelSpec, Weights, str, int], None]
 """Keeps a released model: its spec, weights, plan digest and round."""
+Activate = Callable[[str, int], None]
+"""Puts what a plan, by its digest, released after a round into service, or decides against it."""
+
+
+def leave_it(plan: str, round_number: int) -> None:
+    """For nodes that serve nobody."""
 
 
 def install_release(

@@ -12,7 +12,7 @@ from typing import TypeVar
 from cloister_client.admission import admit
 from cloister_client.evaluation import evaluate_round
 from cloister_client.histories import HistorySource, SilentSource
-from cloister_client.installing import Install, install_release
+from cloister_client.installing import Activate, Install, install_release, leave_it
 from cloister_client.ledger import RESTORED, Ledger
 from cloister_client.releases import Granted, release_once
 from cloister_client.training import train_round
@@ -80,6 +80,7 @@ class Node:
     install: Install
     cohorts: tuple[str, ...] = ("all",)
     noise: NoiseFactory = system_noise
+    activate: Activate = leave_it
     witness: str | None = None
 
     def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
@@ -103,7 +104,10 @@ class Node:
         except CloisterError as error:
             return self._refuse(release.plan.digest, release.round, refusal_code(error))
         receipt = Receipt(plan=release.plan.digest, round=release.round, node=self.name)
-        return pack_signed(receipt, {}, self.key)
+        reply = pack_signed(receipt, {}, self.key)
+        # Only now: what becomes of the models here depends on learners' records.
+        self.activate(release.plan.digest, release.round)
+        return reply
 
     def check_plan(self, plan: Plan) -> None:
         """Raise unless policy and budget allow the whole plan; reads no learner data.

@@ -216,9 +216,14 @@ def simulation_policy(budget: Budget, declared_size: int) -> Policy:
     return Policy(
         budget=budget,
         min_noise_multiplier=0.0,
+        min_metric_noise_multiplier=0.0,
         max_sampling_rate=1.0,
         max_clip_norm=1e6,
         max_local_steps=1_000_000,
+        max_parameters=2**40,
+        min_window=2,
+        max_window=2**31,
+        max_membership_advantage=None,
         min_declared_size=min(50, declared_size),
         allow_without_guarantee=True,
     )

@@ -119,7 +119,7 @@ def test_length_and_header_are_the_same_whoever_evaluates(names):
     ("metrics", "code"),
     [
         (METRICS.model_copy(update={"noise_multiplier": 0.4}), "policy"),
-        (METRICS.model_copy(update={"noise_multiplier": 0.6, "every_rounds": 1}), "budget"),
+        (METRICS.model_copy(update={"noise_multiplier": 1.1, "every_rounds": 1}), "budget"),
     ],
 )
 def test_metrics_beyond_policy_or_budget_refuse_the_plan_before_its_first_round(metrics, code):

@@ -76,10 +76,28 @@ def activate(connection: Connection, kind: str, version: str) -> None:
     result = connection.execute(
         update(model_versions)
         .where(columns.kind == kind, columns.version == version)
-        .values(active=True)
+        .values(active=True, blocked=None)
     )
     if result.rowcount != 1:
         raise DataError(f"the store holds no {kind} model with the version {version}")
+
+
+def block(connection: Connection, version: str, reason: str) -> None:
+    """Note why a version is not served."""
+    connection.execute(
+        update(model_versions).where(model_versions.c.version == version).values(blocked=reason)
+    )
+
+
+def blocked(connection: Connection) -> dict[str, str]:
+    """The reason by version that is not served for one, the oldest first."""
+    columns = model_versions.c
+    rows = connection.execute(
+        select(columns.version, columns.blocked)
+        .where(columns.blocked.is_not(None))
+        .order_by(columns.id)
+    )
+    return {row.version: row.blocked for row in rows}
 
 
 def active_version(connection: Connection, kind: str) -> str | None:
@@ -94,6 +112,30 @@ def get(connection: Connection, version: str) -> ModelVersion:
     if found is None:
         raise DataError(f"the store holds no model with the version {version}")
     return found
+
+
+def released(connection: Connection, plan: str, round_number: int) -> list[ModelVersion]:
+    """The versions that a plan released after a round, by kind."""
+    columns = model_versions.c
+    versions = connection.scalars(
+        select(columns.version)
+        .where(columns.plan == plan, columns.round == round_number)
+        .order_by(columns.kind)
+    ).all()
+    return [get(connection, version) for version in versions]
+
+
+def kept_before(connection: Connection, kind: str, version: str) -> ModelVersion | None:
+    """The version of a kind that was added last before ``version``."""
+    columns = model_versions.c
+    own = select(columns.id).where(columns.version == version).scalar_subquery()
+    earlier = connection.scalar(
+        select(columns.version)
+        .where(columns.kind == kind, columns.id < own)
+        .order_by(columns.id.desc())
+        .limit(1)
+    )
+    return None if earlier is None else get(connection, earlier)
 
 
 def _find(connection: Connection, condition: ColumnElement[bool]) -> ModelVersion | None:

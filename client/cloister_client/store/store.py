@@ -234,6 +234,31 @@ class Store:
         with self._database.write() as connection:
             model_versions.activate(connection, kind, version)
 
+    def block(self, version: str, reason: str) -> None:
+        """Note why ``version`` is not served; until it is activated after all."""
+        with self._database.write() as connection:
+            model_versions.block(connection, version, reason)
+
+    def blocked_models(self) -> dict[str, str]:
+        """Why versions are kept out of service, by version."""
+        with self._database.read() as connection:
+            return model_versions.blocked(connection)
+
+    def model_version(self, version: str) -> ModelVersion:
+        """A kept version; ``DataError`` if there is none."""
+        with self._database.read() as connection:
+            return model_versions.get(connection, version)
+
+    def released(self, plan_digest: str, round_number: int) -> list[ModelVersion]:
+        """The versions that are kept of one release."""
+        with self._database.read() as connection:
+            return model_versions.released(connection, plan_digest, round_number)
+
+    def kept_before(self, version: ModelVersion) -> ModelVersion | None:
+        """The version of the same kind that was kept last before ``version``."""
+        with self._database.read() as connection:
+            return model_versions.kept_before(connection, version.spec.kind, version.version)
+
     def active_model(self, kind: str) -> ModelVersion | None:
         """The version of ``kind`` that is served now, by whichever process it was activated."""
         with self._database.read() as connection:

@@ -118,9 +118,11 @@ model_versions = Table(
     Column("weights", LargeBinary, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("created", Double, nullable=False),
+    Column("blocked", Text),
     UniqueConstraint("kind", "plan", "round"),
 )
-"""``version`` is a digest of all that defines it, ``weights`` a safetensors document."""
+"""``version`` is a digest of all that defines it, ``weights`` a safetensors document; ``blocked``
+says why it is not served."""
 
 Index(
     "one_active_version",

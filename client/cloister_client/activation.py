@@ -1,0 +1,95 @@
+"""A released model goes into service, unless it surely tells who was trained on.
+
+Whether it does is found out with this node's own learners, so nothing that leaves may depend on it:
+it happens after the receipt was made, which is the same either way.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from cloister_client.audit.membership import Candidate, MembershipReport, attack_model
+from cloister_client.histories import SilentSource
+from cloister_client.store import ModelVersion, Store
+from cloister_shared.curriculum import Curriculum
+from cloister_shared.errors import CloisterError, ConfigError
+from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_shared.privacy.policy import Policy
+
+UNTRAINED = "untrained"
+"""What the report calls a reference that is the kind's public initial weights."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Keeps released models in a store, and decides which of them are served."""
+
+    store: Store
+    curriculum: Curriculum
+    policy: Policy
+
+    def keep(self, spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
+        """Add a model to the store, not in service yet."""
+        self.store.add_model_version(spec, weights, plan, round_number)
+
+    def activate(self, plan: str, round_number: int) -> None:
+        """Serve the models of a release from now on, each unless the policy is against it.
+
+        One that is not served has the reason beside it, for the administrator's eyes. One that is
+        served already stays so.
+        """
+        for version in self.store.released(plan, round_number):
+            kind = version.spec.kind
+            active = self.store.active_model(kind)
+            if active is not None and active.version == version.version:
+                continue
+            reason = self._objection(version)
+            if reason is None:
+                self.store.activate(kind, version.version)
+            else:
+                self.store.block(version.version, reason)
+                _LOG.warning("%s %s is not served: %s", kind, version.version, reason)
+
+    def examine(self, version: ModelVersion) -> MembershipReport:
+        """Attack a kept model; the reference is the one of its kind that was kept before it.
+
+        Raises ``ConfigError`` if the model is not of this curriculum's size.
+        """
+        version.spec.check_curriculum(self.curriculum)
+        return attack_model(
+            Candidate(version.version, version.spec, version.weights),
+            self._reference(version),
+            SilentSource(self.store),
+            self.policy.budget,
+        )
+
+    def _objection(self, version: ModelVersion) -> str | None:
+        limit = self.policy.max_membership_advantage
+        if limit is None:
+            return None
+        try:
+            found = self.examine(version).lower_bound
+        except CloisterError as error:
+            return f"it could not be examined: {error}"
+        if found <= limit:
+            return None
+        return (
+            f"who was trained on can be told from it with an advantage of at least {found:.2f}, "
+            f"the policy's max_membership_advantage is {limit:g}"
+        )
+
+    def _reference(self, version: ModelVersion) -> Candidate:
+        """The model kept before, if it still fits the curriculum, or one that is not trained."""
+        earlier = self.store.kept_before(version)
+        if earlier is not None and self._fits(earlier.spec):
+            return Candidate(earlier.version, earlier.spec, earlier.weights)
+        weights = version.spec.initial_weights(self.curriculum, seed=0)
+        return Candidate(UNTRAINED, version.spec, weights)
+
+    def _fits(self, spec: ModelSpec) -> bool:
+        """False for a model of an older, smaller curriculum."""
+        try:
+            spec.check_curriculum(self.curriculum)
+        except ConfigError:
+            return False
+        return True
