@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from cloister_client.arguments import Folder
 from cloister_client.budget_commands import budget, export_ledger
 from cloister_client.config import NodeConfig
+from cloister_client.custody_commands import backup, restore
 from cloister_client.home import NodeHome
 from cloister_client.importing import FORMATS, ColumnMap, Tally, assistments_curriculum, read
 from cloister_client.learner_commands import erase, opt_in, opt_out, readmit
@@ -137,7 +138,7 @@ def serve(
     run_server(home, host or serving.host, serving.port if port is None else port)
 
 
-for _command in (budget, export_ledger, opt_out, opt_in, erase, readmit):
+for _command in (budget, export_ledger, backup, restore, opt_out, opt_in, erase, readmit):
     app.command()(_command)
 
 
