@@ -98,6 +98,7 @@ def make_school(path: Path, but: str | None, alone: bool) -> NodeHome:
         name=path.name,
         declared_size=50,
         cohorts=COHORTS,
+        groups=("A", "B"),
         evaluation_share=0.3,
         simulation=True,
         policy=Policy(budget=BUDGET),
@@ -115,12 +116,17 @@ def make_school(path: Path, but: str | None, alone: bool) -> NodeHome:
 def _enrol(store: Store, name: str, cohort: str, number: int) -> None:
     store.import_interactions(
         (
-            Interaction(name, item.id, number % 2 == 0, when, str(when))
+            Interaction(name, item.id, number % 2 == 0, when, str(when), group=_group(number))
             for when, item in enumerate(CURRICULUM.items * (1 + number % 3))
         ),
         cohort,
         {name: "evaluation" if number % 4 == 3 else "train"},
     )
+
+
+def _group(number: int) -> str | None:
+    """Learner 3, who evaluates, is alone in theirs; most are in none."""
+    return "B" if number == 3 else "A" if number % 5 == 0 else None
 
 
 def make_plan(rounds: int) -> Plan:
@@ -138,7 +144,9 @@ def make_plan(rounds: int) -> Plan:
         ),
         declared_sizes={"oak": 50, "elm": 50},
         quorum=2,
-        metrics=MetricPlan(every_rounds=ROUNDS, noise_multiplier=20.0, bins=5),
+        metrics=MetricPlan(
+            every_rounds=ROUNDS, noise_multiplier=20.0, bins=5, groups=("A", "B", "C")
+        ),
     )
 
 
