@@ -1,7 +1,7 @@
 """An erased learner is in no file of the node: the keyed tombstone alone remains.
 
 A marker stands in everything that a learner brings along; the node serves, trains and exports
-before, during and after the erasure, and is copied afterwards.
+before, during and after the erasure, and is copied and backed up afterwards.
 """
 
 import base64
@@ -15,6 +15,8 @@ from fastapi.testclient import TestClient
 
 from cloister_client import wishes
 from cloister_client.app import node_from_home
+from cloister_client.custody.backup import back_up
+from cloister_client.custody.restore import restore
 from cloister_client.histories import Interaction
 from cloister_client.home import NodeHome
 from cloister_client.node import Node
@@ -109,8 +111,10 @@ def test_a_marker_in_id_statement_and_state_is_found_in_no_file_after_an_erasure
         train(node, tmp_path, 3)
     export = home.path / "export.json"
     export.write_text(node.ledger.export().model_dump_json())
-    backup = Path(shutil.copytree(home.path, tmp_path / "backup"))
-    for folder in (home.path, backup):
+    back_up(home, tmp_path / "later")
+    restore(tmp_path / "later", tmp_path / "restored")
+    copy = Path(shutil.copytree(home.path, tmp_path / "copy"))
+    for folder in (home.path, copy, tmp_path / "restored"):
         assert log.stat().st_size
         assert files_with(folder, MARKER) == files_with(folder, pseudonym) == set()
         kept = files_with(folder, tombstone)
