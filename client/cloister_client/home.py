@@ -1,9 +1,7 @@
 """A node's home: the folder with its config, curriculum, keys, store and ledger."""
 
 import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from cloister_client.ledger import PersonalChain, SqliteLedger
 from cloister_client.ledger.place import require_place
 from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
+from cloister_shared import folders
 from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.errors import CloisterError, ConfigError
 from cloister_shared.privacy.ledger_format import LedgerHeader
@@ -166,38 +165,9 @@ class NodeHome:
         return read_secret(self.path / KEYS / name)
 
 
-@contextmanager
-def built_beside(path: Path) -> Iterator[Path]:
-    """A new folder, its owner's alone, that takes the place of ``path`` in the end.
-
-    After an error it is deleted, ``path`` is as it was, and what the system said is a
-    ``ConfigError``. What a killed process left is replaced.
-    """
-    place = path.resolve()
-    unfinished = place.with_name(f".{place.name}.unfinished")
-    try:
-        if place.exists() and any(place.iterdir()):
-            raise ConfigError(f"{path} is not empty; a node is made in a folder of its own")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(mode=0o700, parents=True)
-        yield unfinished
-        if place.exists():  # it may be a mounted volume, or where the caller stands
-            _move_into(place, unfinished)
-        else:
-            unfinished.replace(place)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make a node in {path}: {error.strerror}; name a new folder where you may write"
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _move_into(place: Path, made: Path) -> None:
-    """Everything in ``made`` into the empty folder ``place``; the config last: it makes a home."""
-    place.chmod(0o700)
-    for part in sorted(made.iterdir(), key=lambda part: part.name == CONFIG):
-        shutil.move(part, place)
+def built_beside(path: Path) -> AbstractContextManager[Path]:
+    """A new folder that takes the place of ``path`` in the end: a whole home, or none."""
+    return folders.built_beside(path, "a node", last=CONFIG)
 
 
 def _is_file(path: Path) -> bool:
