@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help env demo test test-slow test-deploy check format clean
+.PHONY: help env demo test test-slow test-crash test-deploy check format clean
 
 help:  ## Say what there is to make.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: env  ## Run the tests (under 8 minutes on two cores).
 
 test-slow: env  ## Run the suites that take minutes; the ones on Ray skip without cloister[ray].
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-crash: env  ## Kill nodes and coordinators at random instants, over and over (some minutes).
+	$(BIN)/python -m pytest -m crash $(PYTEST_ARGS)
 
 test-deploy: env  ## Run whole consortia: real processes over TLS on loopback, faults and attacks.
 	$(BIN)/python -m pytest -m deploy $(PYTEST_ARGS)

@@ -25,15 +25,18 @@ ROUNDS = 3
 NAMES = ("oak", "elm")
 
 
-def make_home(path: Path) -> NodeHome:
+def make_home(path: Path, learners: int = 20, evaluation_share: float = 0.0) -> NodeHome:
     config = NodeConfig(
-        name=path.name, declared_size=50, evaluation_share=0.0, policy=Policy(budget=BUDGET)
+        name=path.name,
+        declared_size=50,
+        evaluation_share=evaluation_share,
+        policy=Policy(budget=BUDGET),
     )
     home = NodeHome.create(path, config, CURRICULUM)
     with home.store() as store:
         store.import_interactions(
             Interaction(f"learner {one}", item.id, one % 2 == 0, when, str(when))
-            for one in range(20)
+            for one in range(learners)
             for when, item in enumerate(CURRICULUM.items * 3)
         )
     return home

@@ -1,153 +1,142 @@
-"""Nodes on disk in a process that kills itself at a chosen moment; every reply is kept on disk."""
+"""Where a process may be killed: named points of what a node and a coordinator do, and a fuse."""
 
 import os
 import signal
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
-
-from cloister_client.flower import make_client_app
 from cloister_client.histories import History, HistorySource, Purpose
+from cloister_client.ledger import Reservation, SqliteLedger
 from cloister_client.node import Node
-from cloister_server.flower import make_server_app
-from cloister_server.rounds import Coordinator
-from cloister_shared.messages import (
-    BODY_KEY,
-    EVALUATE_ACTION,
-    RECORD_KEY,
-    RELEASE_ACTION,
-    TRAIN_ACTION,
-    EvaluateRequest,
-    TrainRequest,
-    unpack,
-)
-from cloister_shared.model_specs import Weights
-from cloister_shared.plan import Plan
-from cloister_simulations.backend.in_process import run_in_process
-from cloister_simulations.config import SimulationConfig
-from cloister_simulations.nodes import DiskNodes, make_homes, node_configs, node_name
-from cloister_simulations.plans import make_plan
-from cloister_simulations.population import Population, populate
+from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_shared.privacy.ledger_format import Charge
 
-Moment = Literal["reading", "replying", "measuring", "reporting"]
+Action = Literal["train", "evaluate", "release"]
+
+UNCOMMITTED = ("reserved", "started", "reading", "made", "committing")
+"""Points of a node that has been charged, and will be again: RESERVE stands; START does; a history
+is about to be read; the reply is there; COMMIT is written but not SQLite's own COMMIT."""
+COMMITTED = ("in the log", "committed", "answered")
+"""Points of a node that has the reply for ever: COMMIT stands, in SQLite's log alone; in the file
+itself; the transport has the reply."""
+ANSWERING = ("asked", *UNCOMMITTED, *COMMITTED)
+"""All points of an answer to a request to train or to evaluate."""
+INSTALLING = ("installed", "answered")
+"""A node's that is given a finished model: it is served; the transport has the receipt."""
+ASKING = ("asking", "asked", "received", "learning", "recording")
+"""A coordinator's: all before is on disk and nothing is sent; requests are; replies are there; what
+they tell of nodes and their ledgers is about to take its place on disk; that has, and the new
+checkpoint is about to."""
+HANDING_OUT = ASKING[:3]
+"""A coordinator's whose models are finished and on disk."""
 
 
 @dataclass(frozen=True)
 class Death:
-    """``reading``: after RESERVE and START; ``replying``: after COMMIT, before anybody is told.
+    """At ``point`` of ``action`` in round ``round``; a release is of none, 0."""
 
-    ``measuring`` and ``reporting`` are the same for metrics.
-    """
-
-    node: str
+    action: Action
     round: int
-    when: Moment
+    point: str
 
 
-def plan_of(settings: SimulationConfig, population: Population) -> Plan:
-    """The federated arm's plan."""
-    sizes = population.declared_sizes
-    return make_plan(settings, "federated", population.curriculum, sizes, private=True)
+@dataclass
+class Fuse:
+    """Kills its process when that is where ``death`` says."""
+
+    death: Death | None = None
+    action: Action = "train"
+    round: int = 0
+
+    def begin(self, action: Action, round_number: int = 0) -> None:
+        """From now on points are those of this action and round."""
+        self.action, self.round = action, round_number
+
+    def reach(self, point: str) -> None:
+        """Be at ``point``, perhaps for ever."""
+        if self.death == Death(self.action, self.round, point):
+            die()
+
+    def watch_renaming(self, points: Mapping[str, str]) -> None:
+        """Be at a point whenever a file is about to take its place under a name that ends so."""
+
+        def watch(event: str, arguments: tuple[Any, ...]) -> None:
+            for end, point in points.items():
+                if event == "os.rename" and str(arguments[1]).endswith(end):
+                    self.reach(point)
+
+        sys.addaudithook(watch)
 
 
-def initial_weights(plan: Plan, population: Population) -> dict[str, Weights]:
-    """Every model's."""
-    specs = [model.spec for model in plan.models]
-    return {spec.kind: spec.initial_weights(population.curriculum, 1) for spec in specs}
+def die() -> None:
+    """End this process here."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train(settings: SimulationConfig, directory: Path, death: Death | None = None) -> None:
-    """Train the federated arm, or go on with it, over homes in ``directory/nodes``."""
-    population = populate(settings)
-    make_homes(directory / "nodes", population, settings.privacy.budget)
-    (directory / "replies").mkdir(exist_ok=True)
-    nodes = DiskNodes(directory / "nodes", seed=None)
-    plan = plan_of(settings, population)
-    coordinator = Coordinator(plan, initial_weights(plan, population), directory / "federated")
-    run_in_process(
-        make_server_app(lambda exchange, _: coordinator.run(exchange) and None),
-        _mortal_app(nodes, directory / "replies", death),
-        node_configs(nodes),
+def mortal(node: Node, fuse: Fuse) -> Node:
+    """The same node, which passes the points of ``fuse``."""
+
+    def install(spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
+        node.install(spec, weights, plan, round_number)
+        fuse.reach("installed")
+
+    return replace(
+        node,
+        source=MortalSource(node.source, fuse),
+        ledger=MortalLedger(node.ledger, fuse),
+        install=install,
     )
 
 
-def replies(directory: Path, node: str, round_number: int, what: str = "train") -> list[bytes]:
-    """All replies of a node in a round, or to its questions ``metrics``, over all attempts."""
-    found = sorted((directory / "replies").glob(f"{what}.{round_number}.{node}.*"))
-    return [path.read_bytes() for path in found]
-
-
-def _mortal_app(nodes: DiskNodes, kept: Path, death: Death | None) -> ClientApp:
-    """The nodes' usual app, between a source that may be fatal and a keeper of replies."""
-    rounds: dict[str, int] = {}
-
-    def provide(context: Context) -> Node:
-        node = nodes(context)
-        deaths: dict[Death, Purpose] = {
-            Death(node.name, rounds[node.name], "reading"): "train",
-            Death(node.name, rounds[node.name], "measuring"): "evaluate",
-        }
-        if death not in deaths:
-            return node
-        return replace(node, source=_FatalSource(node.source, deaths[death]))
-
-    usual, app = make_client_app(provide), ClientApp()
-
-    def answered(message: Message, context: Context, what: str, when: Moment) -> Message:
-        name, number = node_name(nodes, context), _round(message)
-        rounds[name] = number
-        reply = usual(message, context)
-        attempt = len(replies(kept.parent, name, number, what))
-        (kept / f"{what}.{number}.{name}.{attempt}").write_bytes(_body(reply))
-        if death == Death(name, number, when):
-            _die()
-        return reply
-
-    @app.train(TRAIN_ACTION)
-    def train_round(message: Message, context: Context) -> Message:
-        return answered(message, context, "train", "replying")
-
-    @app.evaluate(EVALUATE_ACTION)
-    def evaluate_round(message: Message, context: Context) -> Message:
-        return answered(message, context, "metrics", "reporting")
-
-    @app.query(RELEASE_ACTION)
-    def release(message: Message, context: Context) -> Message:
-        return usual(message, context)
-
-    return app
-
-
 @dataclass(frozen=True)
-class _FatalSource:
-    """Whoever reads a history for ``purpose`` dies."""
+class MortalSource:
+    """A node's learners."""
 
     inner: HistorySource
-    purpose: Purpose
+    fuse: Fuse
 
     def learners(self, purpose: Purpose, cohorts: Collection[str] | None = None) -> Sequence[str]:
         return self.inner.learners(purpose, cohorts)
 
     def load(self, learners: Sequence[str], purpose: Purpose) -> list[History]:
-        if purpose == self.purpose:
-            _die()
+        self.fuse.reach("reading")
         return self.inner.load(learners, purpose)
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+@dataclass(frozen=True)
+class MortalLedger:
+    """A node's ledger; everything but the steps of an answer is the ledger's own."""
 
+    inner: SqliteLedger
+    fuse: Fuse
 
-def _round(message: Message) -> int:
-    request, _ = unpack(_body(message), TrainRequest, EvaluateRequest)
-    return request.round
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
+    def reserve(self, charge: Charge) -> Reservation:
+        self.fuse.begin(self.fuse.action, charge.round)
+        self.fuse.reach("asked")
+        reservation = self.inner.reserve(charge)
+        self.fuse.reach("reserved")
+        return reservation
 
-def _body(message: Message) -> bytes:
-    body = message.content.config_records[RECORD_KEY][BODY_KEY]
-    assert isinstance(body, bytes)
-    return body
+    def start(self, reservation: Reservation) -> Any:
+        head = self.inner.start(reservation)
+        self.fuse.reach("started")
+        return head
+
+    def commit(self, reservation: Reservation, payload: bytes) -> None:
+        self.fuse.reach("made")
+        self.inner._connection.set_trace_callback(self._before)
+        self.inner.commit(reservation, payload)
+        self.inner._connection.set_trace_callback(None)
+        self.fuse.reach("committed")
+
+    def _before(self, statement: str) -> None:
+        """SQLite is about to run ``statement``."""
+        if statement == "COMMIT":
+            self.fuse.reach("committing")
+        if statement.startswith("PRAGMA wal_checkpoint"):
+            self.fuse.reach("in the log")

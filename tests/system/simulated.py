@@ -19,8 +19,16 @@ CLOISTER = Path(sys.executable).with_name("cloister")
 ROUNDS = 40
 _PATIENCE_S = 120.0
 _FORKS = multiprocessing.get_context("forkserver")
-# Imported once for all children, of which each then starts in a moment.
-_FORKS.set_forkserver_preload(["cloister_simulations.experiment", "cloister_shared.cli"])
+# Imported once for all children, of which each then starts in a moment. The first optimizer would
+# import the compiler of torch.
+_FORKS.set_forkserver_preload(
+    [
+        "cloister_simulations.experiment",
+        "cloister_shared.cli",
+        "cloister_client.audit.one_run",
+        "torch._dynamo",
+    ]
+)
 
 
 def document(**sections: Any) -> dict[str, Any]:

@@ -1,161 +1,130 @@
-"""SIGKILL with secret noise: nothing is counted twice, nothing is forgotten, the run finishes."""
+"""SIGKILL at every named point: nothing is counted twice, nothing is forgotten, the run finishes.
 
-import random
-import signal
+Nodes and coordinator are processes of their own, noise is secret.
+"""
+
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
-from tests.system.mortal import Death, initial_weights, plan_of, replies, train
-from tests.system.simulated import checkpoint, config, document, rounds_done, simulate, start
+from tests.system.books import charges, check_books, check_finished, committed, export_of
+from tests.system.consortium import BUDGET, NAMES
+from tests.system.mortal import (
+    ANSWERING,
+    ASKING,
+    COMMITTED,
+    HANDING_OUT,
+    INSTALLING,
+    UNCOMMITTED,
+    Action,
+    Death,
+)
+from tests.system.processes import COORDINATOR, KILLED, MECHANISM, Consortium, begin
 
-from cloister_client.home import NodeHome
-from cloister_server.aggregation import OptimizerState, apply_mean, weighted_mean
-from cloister_server.checkpoint import read_checkpoint
-from cloister_server.notary import Notary
-from cloister_server.validation import accept
-from cloister_shared.model_specs import Weights
-from cloister_shared.privacy import LedgerExport, verify_ledger
-from cloister_simulations.config import SimulationConfig
-from cloister_simulations.population import populate
+from cloister_server.checkpoint import RunState
+from cloister_shared.privacy.ledger_format import Role
 
-NODES = ("north", "south")
-KILLS = 6
-
-
-def settings(
-    rounds: int, noise_multiplier: float | None, spare_rounds: int = 1
-) -> SimulationConfig:
-    """Secret noise at nodes on disk; None spends the whole budget, but for the spare rounds."""
-    sections = document(storage="disk")
-    sections["privacy"].update(noise="system", spare_rounds=spare_rounds)
-    sections["models"][0]["private"].update(rounds=rounds, noise_multiplier=noise_multiplier)
-    return config(**sections)
+ROUNDS, FATAL = 3, 2
+ROLE: dict[Action, Role] = {"train": "train", "evaluate": "evaluation"}
+ONCE: dict[Role, Counter[int]] = {"train": Counter([1, 2, 3]), "evaluation": Counter([2, 3])}
+"""How often each round is charged where nothing happens; metrics are due after rounds 2 and 3."""
 
 
-def ledgers(directory: Path) -> dict[str, LedgerExport]:
-    exports = {}
-    for name in NODES:
-        ledger = NodeHome.open(directory / "nodes" / name).ledger()
-        exports[name] = ledger.export()
-        ledger.close()
-    return exports
-
-
-def entries(export: LedgerExport, kind: str) -> Counter[int]:
-    """How many entries of a kind each round has."""
-    of_kind = [one for one in export.entries if one.kind == kind]
-    charged = [one if kind == "RESERVE" else export.entries[one.of] for one in of_kind]
-    return Counter(one.charge.round for one in charged)
-
-
-def replayed(directory: Path, chosen: SimulationConfig) -> Weights:
-    """The weights to which every round's replies lead, each counted once."""
-    population = populate(chosen)
-    plan, optimizer = plan_of(chosen, population), OptimizerState()
-    weights = initial_weights(plan, population)["dkt"]
-    (model,) = plan.models
-    notary = Notary.passing()
-    for number in range(1, plan.rounds + 1):
-        bodies = {name: replies(directory, name, number)[0] for name in NODES}
-        deltas = {
-            name: accept(body, plan, number, notary)[1]["dkt"] for name, body in bodies.items()
-        }
-        mean = weighted_mean(deltas, plan.declared_sizes)
-        weights = apply_mean(weights, mean, model, number, optimizer)
-    return weights
-
-
-def die(chosen: SimulationConfig, directory: Path, death: Death) -> None:
-    process = start(train, chosen, directory, death)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert rounds_done(directory) == death.round - 1
-
-
-@pytest.mark.parametrize("node", NODES)
-def test_a_reply_that_was_committed_and_not_received_is_sent_again_and_counted_once(
-    tmp_path: Path, node: str
+@pytest.mark.parametrize(("action", "point"), list(product(ROLE, ANSWERING)))
+def test_a_node_killed_at_any_point_of_an_answer_sends_the_same_bytes_or_pays_again(
+    consortium: Consortium, action: Action, point: str
 ) -> None:
-    chosen = settings(rounds=5, noise_multiplier=None)
-    die(chosen, tmp_path, Death(node, 3, "replying"))
-    assert entries(ledgers(tmp_path)[node], "COMMIT")[3] == 1
-    train(chosen, tmp_path)
+    """The coordinator is killed after it, so that it asks again."""
+    begin(consortium.directory, ROUNDS)
+    consortium.start("oak", Death(action, FATAL, point))
+    consortium.start("elm")
+    consortium.start(COORDINATOR, Death(action, FATAL, "received"))
+    assert consortium.ended("oak") == consortium.ended(COORDINATOR) == KILLED
+    check_books(consortium.directory)
+    export, role = export_of(consortium.directory / "oak"), ROLE[action]
+    assert charges(export, role)[FATAL] == (point != "asked")
+    assert (FATAL in dict(committed(export, role))) == (point in COMMITTED)
 
-    first, again = replies(tmp_path, node, 3)
-    assert again == first, "secret noise, so other bytes would be a second release"
-    final = read_checkpoint(checkpoint(tmp_path)).weights["dkt"]
-    for name, array in replayed(tmp_path, chosen).items():
-        assert np.array_equal(final[name], array)
-    for export in ledgers(tmp_path).values():
-        assert entries(export, "RESERVE") == dict.fromkeys(range(1, 6), 1), "a retry costs nothing"
+    consortium.finish()
+    check_finished(consortium.directory)
+    again = {role: Counter([FATAL] if point in UNCOMMITTED else [])}
+    for name, one in product(NAMES, ROLE.values()):
+        more = again.get(one, Counter()) if name == "oak" else Counter[int]()
+        assert charges(export_of(consortium.directory / name), one) == ONCE[one] + more
+
+
+@pytest.mark.parametrize("point", INSTALLING)
+def test_a_node_killed_while_it_takes_a_finished_model_takes_it_when_it_comes_back(
+    consortium: Consortium, point: str
+) -> None:
+    begin(consortium.directory, ROUNDS)
+    consortium.start("oak", Death("release", 0, point))
+    consortium.start("elm")
+    consortium.start(COORDINATOR, Death("release", 0, "received"))
+    assert consortium.ended("oak") == consortium.ended(COORDINATOR) == KILLED
+    consortium.finish()
+    check_finished(consortium.directory)
+    check_all_paid_once(consortium.directory)
+
+
+@pytest.mark.parametrize(
+    ("action", "point"), [*product(ROLE, ASKING), *product(["release"], HANDING_OUT)]
+)
+def test_a_coordinator_killed_at_any_point_costs_nobody_anything(
+    consortium: Consortium, action: Action, point: str
+) -> None:
+    begin(consortium.directory, ROUNDS)
+    for name in NAMES:
+        consortium.start(name)
+    consortium.start(COORDINATOR, Death(action, FATAL if action in ROLE else 0, point))
+    assert consortium.ended(COORDINATOR) == KILLED
+    state = check_books(consortium.directory)
+    done = {"train": FATAL - 1, "evaluate": FATAL, "release": ROUNDS}
+    assert state.round == done[action]
+    assert (consortium.directory / "first.release").exists() == (action == "release")
+
+    consortium.finish()
+    check_finished(consortium.directory)
+    check_all_paid_once(consortium.directory)
 
 
 def test_a_node_killed_while_reading_pays_twice_and_sits_out_what_it_cannot_pay(
-    tmp_path: Path,
+    consortium: Consortium,
 ) -> None:
-    chosen = settings(rounds=5, noise_multiplier=None, spare_rounds=0)
-    die(chosen, tmp_path, Death("north", 2, "reading"))
-    assert entries(ledgers(tmp_path)["north"], "COMMIT")[2] == 0
-    train(chosen, tmp_path)
+    state = killed_while_reading(consortium, rounds=5, affordable=5)
+    oak, elm = (charges(export_of(consortium.directory / name)) for name in NAMES)
+    assert oak == {1: 1, 2: 2, 3: 1, 4: 1}
+    assert elm == dict.fromkeys(range(1, 6), 1)
+    last = state.records[-1]
+    assert (last.round, last.participants) == (5, ("elm",))
+    assert last.rejected == {"oak": "refused: budget"}
 
-    north, south = ledgers(tmp_path).values()
-    assert entries(north, "RESERVE") == {1: 1, 2: 2, 3: 1, 4: 1}
-    assert entries(south, "RESERVE") == dict.fromkeys(range(1, 6), 1)
-    last = read_checkpoint(checkpoint(tmp_path)).records[-1]
-    assert (last.round, last.participants, last.rejected) == (
-        5,
-        ("south",),
-        {"north": "refused: budget"},
+
+def test_a_spare_round_pays_for_one_crash(consortium: Consortium) -> None:
+    state = killed_while_reading(consortium, rounds=3, affordable=4)
+    assert charges(export_of(consortium.directory / "oak")) == {1: 1, 2: 2, 3: 1}
+    assert {one.participants for one in state.records} == {tuple(sorted(NAMES))}
+
+
+def killed_while_reading(consortium: Consortium, rounds: int, affordable: int) -> RunState:
+    """The end of a run without metrics in whose second round a node and the coordinator died."""
+    noise = BUDGET.calibrate(MECHANISM.sampling_rate, 1, affordable)
+    begin(
+        consortium.directory,
+        rounds,
+        MECHANISM.model_copy(update={"noise_multiplier": noise}),
+        metrics=None,
+        quorum=1,
     )
-    for export in (north, south):
-        verify_ledger(export)
+    consortium.start("oak", Death("train", 2, "reading"))
+    consortium.start("elm")
+    consortium.start(COORDINATOR, Death("train", 2, "received"))
+    assert consortium.ended("oak") == consortium.ended(COORDINATOR) == KILLED
+    consortium.finish()
+    return check_books(consortium.directory)
 
 
-def test_the_spare_round_pays_for_one_crash(tmp_path: Path) -> None:
-    chosen = settings(rounds=3, noise_multiplier=None)
-    die(chosen, tmp_path, Death("north", 2, "reading"))
-    train(chosen, tmp_path)
-    assert entries(ledgers(tmp_path)["north"], "RESERVE") == {1: 1, 2: 2, 3: 1}
-    records = read_checkpoint(checkpoint(tmp_path)).records
-    assert [record.participants for record in records] == [NODES] * 3
-
-
-def test_killed_again_and_again_a_run_finishes_and_pays_for_all_that_was_received(
-    tmp_path: Path,
-) -> None:
-    chosen = settings(rounds=40, noise_multiplier=10.0)
-    moments = random.Random(7)  # noqa: S311
-    kills = 0
-    for _ in range(KILLS):
-        process = start(simulate, chosen, tmp_path)
-        process.join(moments.uniform(0.2, 1.2))
-        process.kill()
-        process.join()
-        kills += process.exitcode == -signal.SIGKILL
-        check_books(tmp_path, chosen, kills)
-    simulate(chosen, tmp_path)
-    check_books(tmp_path, chosen, kills)
-    assert kills > 0
-    state = read_checkpoint(checkpoint(tmp_path))
-    assert [one.round for one in state.records] == list(range(1, 41))
-    assert {one.participants for one in state.records} == {NODES}
-    for export in ledgers(tmp_path).values():
-        assert entries(export, "COMMIT") == dict.fromkeys(range(1, 41), 1)
-
-
-def check_books(directory: Path, chosen: SimulationConfig, kills: int) -> None:
-    """What the coordinator received was charged, and no more than one attempt a kill was lost."""
-    if not checkpoint(directory).exists():
-        return
-    received = read_checkpoint(checkpoint(directory)).records
-    lost = 0
-    for name, export in ledgers(directory).items():
-        spent = verify_ledger(export)["train", "all"].micro or 0
-        prices = [one.cost or 0 for one in export.entries if one.kind == "RESERVE"]
-        counted = {one.round for one in received if name in one.participants}
-        assert counted <= entries(export, "COMMIT").keys()
-        assert sum(prices) == spent >= len(counted) * prices[0]
-        lost += len(prices) - entries(export, "COMMIT").total()
-    assert lost <= kills
+def check_all_paid_once(directory: Path) -> None:
+    for name, role in product(NAMES, ONCE):
+        assert charges(export_of(directory / name), role) == ONCE[role]

@@ -1,14 +1,15 @@
 """Ctrl-C and SIGKILL: the same command again goes on, and ends as if nothing had happened."""
 
 import os
+import random
 import signal
 import subprocess
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.system.books import charges, committed, export_of
 from tests.system.simulated import (
     CLOISTER,
     ROUNDS,
@@ -25,15 +26,16 @@ from tests.system.simulated import (
     told,
 )
 
-from cloister_client.home import NodeHome
 from cloister_server.checkpoint import read_checkpoint
-from cloister_shared.privacy import LedgerExport
+from cloister_shared.privacy import LedgerExport, verify_ledger
+from cloister_simulations.config import SimulationConfig
 from cloister_simulations.experiment import run_simulation
 from cloister_simulations.progress import Silent
 from cloister_simulations.result import SimulationResult
 
 ENOUGH = 4
 """Rounds after which a run is interrupted."""
+KILLS = 6
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +64,8 @@ def _keeps(result: SimulationResult, before: list[Any]) -> None:
 
 
 def ledgers(directory: Path) -> dict[str, LedgerExport]:
-    exports = {}
-    for home in sorted((directory / "nodes").iterdir()):
-        ledger = NodeHome.open(home).ledger()
-        exports[home.name] = ledger.export()
-        ledger.close()
-    return exports
-
-
-def charges(export: LedgerExport) -> Counter[int]:
-    """How often each round was charged."""
-    return Counter(one.charge.round for one in export.entries if one.kind == "RESERVE")
+    """Those of a simulation whose nodes are on disk, by name."""
+    return {home.name: export_of(home) for home in sorted((directory / "nodes").iterdir())}
 
 
 def test_ctrl_c_ends_the_command_with_130_and_the_same_command_resumes(
@@ -146,3 +139,52 @@ def test_a_killed_run_in_memory_ends_as_if_nothing_had_happened(
     assert process.exitcode == -signal.SIGKILL
     assert told(resume(tmp_path / "work")) == told(whole)
     assert release(tmp_path / "work") == release(whole_directory)
+
+
+def test_killed_again_and_again_a_run_with_secret_noise_finishes_and_pays_for_all_received(
+    tmp_path: Path,
+) -> None:
+    chosen = secretly_noised()
+    moments = random.Random(7)  # noqa: S311
+    kills = 0
+    for _ in range(KILLS):
+        process = start(simulate, chosen, tmp_path)
+        process.join(moments.uniform(0.2, 1.2))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        check_books(tmp_path, kills)
+    assert kills > 0
+    simulate(chosen, tmp_path)
+    check_books(tmp_path, kills)
+    every = dict.fromkeys(range(1, ROUNDS + 1), 1)
+    records = read_checkpoint(checkpoint(tmp_path)).records
+    assert [one.round for one in records] == list(every)
+    assert {one.participants for one in records} == {("north", "south")}
+    for export in ledgers(tmp_path).values():
+        assert dict.fromkeys(dict(committed(export)), 1) == every
+
+
+def secretly_noised() -> SimulationConfig:
+    """So little of the budget a round that many may be lost."""
+    sections = document(storage="disk")
+    sections["privacy"].update(noise="system", spare_rounds=1)
+    sections["models"][0]["private"].update(noise_multiplier=10.0)
+    return config(**sections)
+
+
+def check_books(directory: Path, kills: int) -> None:
+    """What the coordinator received was charged, and no more than one attempt a kill was lost."""
+    if not checkpoint(directory).exists():
+        return
+    received = read_checkpoint(checkpoint(directory)).records
+    lost = 0
+    for name, export in ledgers(directory).items():
+        spent = verify_ledger(export)["train", "all"].micro or 0
+        price = next(one.cost or 0 for one in export.entries if one.kind == "RESERVE")
+        counted = {one.round for one in received if name in one.participants}
+        released = dict(committed(export))
+        assert counted <= released.keys()
+        assert spent == charges(export).total() * price >= len(counted) * price
+        lost += charges(export).total() - len(released)
+    assert lost <= kills
