@@ -17,6 +17,10 @@ from cloister_shared.privacy.policy import Policy
 
 UNTRAINED = "untrained"
 """What the report calls a reference that is the kind's public initial weights."""
+PENDING = (
+    "it was not examined yet: that is being done, or the node ended before; it is done when the "
+    "node answers the coordinator next"
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -29,8 +33,16 @@ class Activation:
     policy: Policy
 
     def keep(self, spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
-        """Add a model to the store, not in service yet."""
-        self.store.add_model_version(spec, weights, plan, round_number)
+        """Add a model to the store; until it is examined it is not served."""
+        version = self.store.add_model_version(spec, weights, plan, round_number)
+        if not self._is_served(version):
+            self.store.block(version.version, PENDING)
+
+    def finish(self) -> None:
+        """Decide about models that were kept by a process that ended before."""
+        for version, reason in self.store.blocked_models().items():
+            if reason == PENDING:
+                self._decide(self.store.model_version(version))
 
     def activate(self, plan: str, round_number: int) -> None:
         """Serve the models of a release from now on, each unless the policy is against it.
@@ -39,16 +51,8 @@ class Activation:
         served already stays so.
         """
         for version in self.store.released(plan, round_number):
-            kind = version.spec.kind
-            active = self.store.active_model(kind)
-            if active is not None and active.version == version.version:
-                continue
-            reason = self._objection(version)
-            if reason is None:
-                self.store.activate(kind, version.version)
-            else:
-                self.store.block(version.version, reason)
-                _LOG.warning("%s %s is not served: %s", kind, version.version, reason)
+            if not self._is_served(version):
+                self._decide(version)
 
     def examine(self, version: ModelVersion) -> MembershipReport:
         """Attack a kept model; the reference is the one of its kind that was kept before it.
@@ -62,6 +66,18 @@ class Activation:
             SilentSource(self.store),
             self.policy.budget,
         )
+
+    def _is_served(self, version: ModelVersion) -> bool:
+        active = self.store.active_model(version.spec.kind)
+        return active is not None and active.version == version.version
+
+    def _decide(self, version: ModelVersion) -> None:
+        kind, reason = version.spec.kind, self._objection(version)
+        if reason is None:
+            self.store.activate(kind, version.version)
+        else:
+            self.store.block(version.version, reason)
+            _LOG.warning("%s %s is not served: %s", kind, version.version, reason)
 
     def _objection(self, version: ModelVersion) -> str | None:
         limit = self.policy.max_membership_advantage

@@ -25,9 +25,13 @@ def node_from_context(context: Context) -> Node:
 
 
 def node_from_home(home: NodeHome) -> Node:
-    """An institution's node over its store and ledger."""
+    """An institution's node over its store and ledger.
+
+    Released models about which an earlier process did not get to decide are decided about first.
+    """
     store = home.store()
     activation = Activation(store, home.curriculum, home.config.policy)
+    activation.finish()
     return Node(
         name=home.config.name,
         key=home.signing_key(),

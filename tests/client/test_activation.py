@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from cloister_client import wishes
+from cloister_client.activation import Activation
+from cloister_client.app import node_from_home
 from cloister_client.home import NodeHome
 from cloister_client.store import Store
 from cloister_shared.messages import Receipt, unpack
@@ -84,3 +86,20 @@ def test_learners_who_opted_out_are_not_read(tmp_path: Path):
             wishes.opt_out(chain, store, learner)
         _, version = release(home, weights, "alone")
         assert store.active_model("dkt").version == version, "nobody is there to compare with"
+
+
+def test_a_model_that_was_kept_by_a_process_that_ended_is_decided_about_by_the_next(home, store):
+    activation = Activation(store, home.curriculum, home.config.policy)
+    activation.keep(DKT, trained(store, DKT, by_heart=False), "d" * 64, 1)
+    (version,) = store.released("d" * 64, 1)
+    assert "not examined yet" in store.blocked_models()[version.version]
+    node_from_home(home)
+    assert store.active_model("dkt").version == version.version
+    assert version.version not in store.blocked_models()
+
+
+def test_a_release_that_is_sent_again_leaves_its_model_in_service(home, store):
+    weights = trained(store, DKT, by_heart=False)
+    answers = {release(home, weights, "again") for _ in range(2)}
+    assert len(answers) == 1
+    assert store.active_model("dkt").version not in store.blocked_models()

@@ -17,18 +17,20 @@ POLICY = Policy(
 LIMITS = {"noise_multiplier": 1.0, "sampling_rate": 0.25, "clip_norm": 0.5}
 
 
-def make_plan(steps: int = 3, declared_size: int = 50, **mechanism: float) -> Plan:
+def make_plan(
+    steps: int = 3, declared_size: int = 50, window: int = 200, size: int = 1, **mechanism: float
+) -> Plan:
     model = {
         "rounds": 1,
         "mechanism": Mechanism(**{**LIMITS, **mechanism}),
-        "local": LocalTraining(steps=steps),
+        "local": LocalTraining(steps=steps, window=window),
     }
     return Plan(
         run="r",
         curriculum="c",
         models=(
-            ModelPlan(spec={"kind": "dkt", "skills": 1}, **model),
-            ModelPlan(spec={"kind": "recommender", "items": 1}, **model),
+            ModelPlan(spec={"kind": "dkt", "skills": size}, **model),
+            ModelPlan(spec={"kind": "recommender", "items": size}, **model),
         ),
         declared_sizes={"oak": declared_size},
     )
@@ -50,6 +52,9 @@ def test_a_plan_at_every_limit_is_admitted():
         ({"clip_norm": 0.51}, "clip norm 0.51 must be <= 0.5"),
         ({"steps": 4}, "local steps 4 must be <= 3"),
         ({"noise_multiplier": 0}, "trains without noise"),
+        ({"window": 9}, "window 9 must be >= 10"),
+        ({"window": 2001}, "window 2001 must be <= 2000"),
+        ({"size": 1_000_000}, r"parameters \d+ must be <= 10000000"),
     ],
 )
 def test_a_plan_beyond_a_limit_is_refused_with_what_was_asked_and_what_is_allowed(changes, told):

@@ -1,12 +1,12 @@
 """The tables that stand beside the plots; every cell is text, the first column names the row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.filesize import decimal
 
-from cloister_shared.privacy.figures import ABOVE_ALL
+from cloister_shared.privacy.figures import ABOVE_ALL, PrivateFigure
 from cloister_simulations.report import wording
 from cloister_simulations.report.comparison import (
     REFERENCE_ARM,
@@ -72,8 +72,7 @@ def private_metrics_table(result: SimulationResult, kind: str, most: int = MOST_
             wording.label(arm.name),
             str(one.round),
             wording.metric_title(metric),
-            wording.figure(None if figure is None else figure.value),
-            wording.figure(None if figure is None else figure.noise_deviation),
+            *_with_noise(figure, wording.figure),
             wording.figure(one.metrics.get(kind, {}).get(metric)),
         )
         for arm in result.arms
@@ -91,16 +90,18 @@ def private_groups_table(result: SimulationResult, kind: str) -> Table:
             wording.label(arm.name),
             group,
             wording.metric_title(metric),
-            wording.of_metric(metric, None if figure is None else figure.value),
-            wording.figure(None if figure is None else figure.noise_deviation),
-            wording.of_metric(metric, _exact_of_group(arm, kind, group, metric)),
+            *_with_noise(figure, wording.figure),
+            *_with_noise(figures.get(metric + ABOVE_ALL), wording.difference),
+            *_exact_of_group(arm, kind, group, metric),
         )
         for arm in result.arms
         for one in [done for done in arm.rounds if kind in done.private_breakdowns][-1:]
         for group, figures in one.private_breakdowns[kind].groups.items()
         for metric, figure in figures.items()
+        if not metric.endswith(ABOVE_ALL)
     )
-    head = ("arm", "group", "figure", "private", "± noise", "exact (simulation only)")
+    private = ("private", "± noise", "private − all", "± noise")
+    head = ("arm", "group", "figure", *private, "exact (simulation only)", "exact − all")
     return Table(f"{wording.title_of(kind)}: private metrics by group", head, rows, (0, 1, 2))
 
 
@@ -110,8 +111,7 @@ def calibration_table(result: SimulationResult, kind: str) -> Table:
         (
             wording.label(arm.name),
             wording.bin_of(number, len(bins)),
-            wording.figure(None if figure is None else figure.value),
-            wording.figure(None if figure is None else figure.noise_deviation),
+            *_with_noise(figure, wording.figure),
         )
         for arm in result.arms
         for one in [done for done in arm.rounds if kind in done.private_breakdowns][-1:]
@@ -212,15 +212,21 @@ def thinned(rows: Sequence[Row]) -> list[Row]:
     return [rows[round(step * last / (MOST_ROUNDS - 1))] for step in range(MOST_ROUNDS)]
 
 
-def _exact_of_group(arm: Arm, kind: str, group: str, metric: str) -> float | None:
-    """A figure of the arm's final weights, which are those that the last release is of."""
+def _with_noise(
+    figure: PrivateFigure | None, worded: Callable[[float | None], str]
+) -> tuple[str, str]:
+    """A released figure and the deviation of its noise; two dashes for a suppressed one."""
+    if figure is None:
+        return wording.MISSING, wording.MISSING
+    return worded(figure.value), wording.figure(figure.noise_deviation)
+
+
+def _exact_of_group(arm: Arm, kind: str, group: str, metric: str) -> tuple[str, str]:
+    """A group's figure, and its difference to all, by the weights that the last release is of."""
     figures = arm.final[kind]
-    name = metric.removesuffix(ABOVE_ALL)
-    value = figures.by_group.get(group, {}).get(name)
-    if name == metric or value is None:
-        return value
-    of_all = figures.all.get(name)
-    return None if of_all is None else value - of_all
+    own, of_all = figures.by_group.get(group, {}).get(metric), figures.all.get(metric)
+    above = None if own is None or of_all is None else own - of_all
+    return wording.figure(own), wording.difference(above)
 
 
 def _above_reference(one: Contender, rivals: Sequence[Contender], metric: str) -> float | None:

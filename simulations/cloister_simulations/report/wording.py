@@ -2,7 +2,6 @@
 
 import math
 
-from cloister_shared.privacy.figures import ABOVE_ALL
 from cloister_simulations.result import Arm, Guarantee
 
 MODEL_TITLES = {"dkt": "Knowledge tracer", "recommender": "Recommender"}
@@ -17,13 +16,7 @@ def title_of(kind: str) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """``ndcg@10`` as ``NDCG@10``; an unknown metric keeps its name.
-
-    A group's difference is told as ``AUC − all``.
-    """
-    name = metric.removesuffix(ABOVE_ALL)
-    if name != metric:
-        return f"{metric_title(name)} − all"
+    """``ndcg@10`` as ``NDCG@10``; an unknown metric keeps its name."""
     return METRIC_TITLES.get(metric, metric.upper() if "@" in metric else label(metric))
 
 
@@ -40,11 +33,6 @@ def bin_of(number: int, bins: int) -> str:
 def figure(value: float | None) -> str:
     """A metric with four decimals, or a dash where there is none."""
     return MISSING if value is None else f"{value:.4f}"
-
-
-def of_metric(metric: str, value: float | None) -> str:
-    """A figure, with its sign where it is a group's difference to all."""
-    return difference(value) if metric.endswith(ABOVE_ALL) else figure(value)
 
 
 def difference(value: float | None) -> str:
