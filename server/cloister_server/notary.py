@@ -6,13 +6,13 @@ when their ledger is an older copy, or one of two.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from cloister_shared.durable import write_durably
-from cloister_shared.errors import ConfigError, MessageError
+from cloister_server.locked_document import LockedDocument
+from cloister_shared.errors import MessageError
 from cloister_shared.frozen import Frozen
 from cloister_shared.messages import Answer, Refusal, Reply, is_authentic
 from cloister_shared.model_specs import Weights
@@ -20,7 +20,7 @@ from cloister_shared.privacy.ledger_format import HeadReceipt, SignedHead
 from cloister_shared.secret_files import read_signing_key, write_secret
 from cloister_shared.signing import SigningKey
 
-NODES, KEY = "nodes.json", "coordinator.key"
+REGISTER, KEY = "notary.json", "coordinator.key"
 """What the notary keeps in the folder of the runs."""
 RESTORED = "restored"
 """The refusal of a node whose ledger was put back from a backup: it asks for a receipt."""
@@ -67,19 +67,20 @@ class _Register(Frozen):
 class Notary:
     """Keeps what is known of the nodes in ``path``, or for its own life only if there is none.
 
-    Whoever comes first with a name keeps it, with key and ledger. ``key`` signs the receipts. One
-    coordinator at a time uses a file.
+    Whoever comes first with a name keeps it, with key and ledger. ``key`` signs the receipts.
+    Several processes may share a file. Raises ``ConfigError`` if it cannot be read.
     """
 
     def __init__(self, path: Path | None, key: SigningKey) -> None:
-        self._path = path
+        empty = _Register(nodes={})
         self._key = key
-        self._nodes = {} if path is None else _read(path)
+        self._register = _Passing(empty) if path is None else LockedDocument(path, empty)
+        self._register.read()
 
     @classmethod
     def of_folder(cls, directory: Path) -> "Notary":
         """That of all runs in ``directory``; its key is made at first use."""
-        return cls(directory / NODES, _signing_key(directory / KEY))
+        return cls(directory / REGISTER, _signing_key(directory / KEY))
 
     @classmethod
     def passing(cls) -> "Notary":
@@ -126,17 +127,14 @@ class Notary:
 
     def learn(self, answers: Iterable[Answer], run: str) -> None:
         """Remember, on disk, whose names these are and how their ledgers end; all were checked."""
-        self._keep({answer.node: self._after(answer, run) for answer in answers})
+        learned = tuple(answers)
+        self._keep(
+            lambda nodes: {one.node: _after(nodes.get(one.node), one, run) for one in learned}
+        )
 
     def hear(self, refusal: Refusal) -> None:
         """Prepare a receipt for a node that we know, if it says that its ledger was put back."""
-        known, head = self._nodes.get(refusal.node), refusal.head
-        if known is None or head is None or refusal.code != RESTORED:
-            return
-        known_ledger = (known.key, known.ledger) == (refusal.key, head.ledger)
-        if known_ledger and head.is_signed_by(known.key) and head.digest != known.nonce:
-            asked = {"nonce": head.digest, "counter": known.counter + 1}
-            self._keep({refusal.node: known.model_copy(update=asked)})
+        self._keep(lambda nodes: _asking(nodes.get(refusal.node), refusal))
 
     def receipts(self) -> dict[str, HeadReceipt]:
         """How each node's ledger was seen last, countersigned; the same until more is known."""
@@ -157,42 +155,64 @@ class Notary:
         )
         return blank.signed(self._key)
 
-    def _after(self, answer: Answer, run: str) -> KnownNode:
-        """What is known once an answer came."""
-        known = self._nodes.get(answer.node) or KnownNode(key=answer.key)
-        head = answer.head
-        if head is None or _end(head) == known.runs.get(run):
-            return known
-        return KnownNode(
-            key=known.key,
-            ledger=head.ledger,
-            last=_end(head),
-            runs={**known.runs, run: _end(head)},
-            counter=known.counter + 1,
-        )
+    @property
+    def _nodes(self) -> dict[str, KnownNode]:
+        return self._register.read().nodes
 
-    def _keep(self, nodes: dict[str, KnownNode]) -> None:
-        news = {name: one for name, one in nodes.items() if self._nodes.get(name) != one}
-        self._nodes |= news
-        if news and self._path is not None:
-            register = _Register(nodes=self._nodes)
-            write_durably(self._path, register.model_dump_json(indent=1).encode())
+    def _keep(self, news: Callable[[dict[str, KnownNode]], dict[str, KnownNode]]) -> None:
+        """Write what ``news`` makes of what is known, if it is any."""
+
+        def changed(register: _Register) -> _Register:
+            return _Register(nodes={**register.nodes, **news(register.nodes)})
+
+        now = self._register.read()
+        if changed(now) != now:
+            self._register.change(changed)
+
+
+class _Passing:
+    """What :class:`LockedDocument` is, without a file."""
+
+    def __init__(self, register: _Register) -> None:
+        self._register = register
+
+    def read(self) -> _Register:
+        return self._register
+
+    def change(self, change: Callable[[_Register], _Register]) -> _Register:
+        self._register = change(self._register)
+        return self._register
+
+
+def _after(known: KnownNode | None, answer: Answer, run: str) -> KnownNode:
+    """What is known once an answer came."""
+    known = known or KnownNode(key=answer.key)
+    head = answer.head
+    if head is None or _end(head) == known.runs.get(run):
+        return known
+    return KnownNode(
+        key=known.key,
+        ledger=head.ledger,
+        last=_end(head),
+        runs={**known.runs, run: _end(head)},
+        counter=known.counter + 1,
+    )
+
+
+def _asking(known: KnownNode | None, refusal: Refusal) -> dict[str, KnownNode]:
+    """The node with what its refusal asks for; nothing if it asks for nothing, or is not ours."""
+    head = refusal.head
+    if known is None or head is None or refusal.code != RESTORED:
+        return {}
+    ours = (known.key, known.ledger) == (refusal.key, head.ledger)
+    if not (ours and head.is_signed_by(known.key)) or head.digest == known.nonce:
+        return {}
+    asked = {"nonce": head.digest, "counter": known.counter + 1}
+    return {refusal.node: known.model_copy(update=asked)}
 
 
 def _end(head: SignedHead) -> End:
     return End(length=head.length, digest=head.digest)
-
-
-def _read(path: Path) -> dict[str, KnownNode]:
-    if not path.exists():
-        return {}
-    try:
-        return _Register.model_validate_json(path.read_bytes()).nodes
-    except (ValidationError, OSError) as error:
-        raise ConfigError(
-            f"the nodes' keys in {path} cannot be read; restore the file, without it anybody can "
-            "take a node's name"
-        ) from error
 
 
 def _signing_key(path: Path) -> SigningKey:

@@ -14,7 +14,7 @@ from cloister_client.app import node_from_home
 from cloister_client.home import NodeHome
 from cloister_client.ledger import SqliteLedger
 from cloister_client.ledger.place import require_place
-from cloister_server.notary import KEY, NODES, Notary
+from cloister_server.notary import KEY, REGISTER, Notary
 from cloister_shared.errors import LedgerError, RunError
 from cloister_shared.messages import Refusal, TrainRequest, join, pack, pack_receipts, unpack
 from cloister_shared.privacy import SampledGaussian
@@ -289,7 +289,7 @@ def test_a_coordinators_key_in_the_config_is_the_only_one_that_counts(
 
 def test_a_coordinator_that_lost_its_records_is_noticed(schools: Schools, log: Log) -> None:
     schools.go_on(3)
-    nodes = schools.folder / "run" / NODES
+    nodes = schools.folder / "run" / REGISTER
     before = nodes.read_bytes()
     schools.go_on(5)
     nodes.write_bytes(before)

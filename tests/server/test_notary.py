@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cloister_server.notary import KEY as COORDINATOR_KEY
-from cloister_server.notary import NODES, Notary
+from cloister_server.notary import REGISTER, Notary
 from cloister_server.rounds import Coordinator
 from cloister_shared.errors import ConfigError, MessageError, RunError
 from cloister_shared.messages import (
@@ -164,8 +164,8 @@ def test_the_quorum_of_a_release_counts_its_owners_receipts_only(
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"nodes": {"north": 1}}', b"\xff"])
 def test_a_broken_file_of_keys_is_a_config_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / NODES).write_bytes(content)
-    with pytest.raises(ConfigError, match=r"nodes\.json cannot be read; restore"):
+    (tmp_path / REGISTER).write_bytes(content)
+    with pytest.raises(ConfigError, match=r"notary\.json cannot be read; restore"):
         Notary.of_folder(tmp_path)
 
 
@@ -219,6 +219,16 @@ def test_counters_and_heads_go_on_over_runs_and_restarts(notary: Notary, tmp_pat
     receipt = Notary.of_folder(tmp_path).receipts()["north"]
     assert (receipt.length, receipt.counter) == (9, 3)
     assert receipt.witness == notary.receipts()["north"].witness
+
+
+def test_two_processes_that_share_the_folder_learn_of_each_others_nodes(
+    notary: Notary, tmp_path: Path
+) -> None:
+    other = Notary.of_folder(tmp_path)
+    answered(other, contribution(head(8)), "spring")
+    assert notary.receipts() == other.receipts()
+    answered(notary, contribution(head(11)))
+    assert (other.receipts()["north"].length, other.receipts()["north"].counter) == (11, 4)
 
 
 def test_the_last_answer_of_each_run_may_come_again_and_changes_nothing(notary: Notary) -> None:
@@ -294,7 +304,8 @@ def test_nobody_else_gets_such_a_receipt(notary: Notary, said: Refusal) -> None:
 def test_the_coordinators_key_is_its_owners_alone_and_kept(notary: Notary, tmp_path: Path) -> None:
     path = tmp_path / COORDINATOR_KEY
     assert path.stat().st_mode & 0o777 == 0o600
-    assert sorted(one.name for one in tmp_path.iterdir()) == [COORDINATOR_KEY, NODES]
+    left = {one.name for one in tmp_path.iterdir() if not one.name.startswith(".")}
+    assert left == {COORDINATOR_KEY, REGISTER}
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="open to other users"):
         Notary.of_folder(tmp_path)
