@@ -1,8 +1,11 @@
 """Exact figures on evaluation learners: simulation only, no node would release them."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from cloister_client.histories import History
 from cloister_client.models import Scores, model_kind
@@ -10,6 +13,8 @@ from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.privacy.figures import OTHER
 from cloister_simulations.baselines.figures import figures_by, figures_by_institution
 from cloister_simulations.result import Figures
+
+_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,34 @@ class Evaluator:
         """Figures of any predictor's scores, one for each history."""
         if self.predictions == "last":
             scores = [Scores(one.targets[-1:], one.outputs[-1:]) for one in scores]
-        metrics = model_kind(spec).metrics
+        metrics = _metrics(spec)
         figures = figures_by_institution(scores, self.institutions, metrics)
         if self.groups is None:
             return figures
         names = [group or OTHER for group in self.groups]
         return figures.model_copy(update={"by_group": figures_by(scores, names, metrics)})
+
+
+def _metrics(spec: ModelSpec) -> Callable[[Scores], dict[str, float]]:
+    """The kind's own figures; of probabilities how well they are calibrated too."""
+    own = model_kind(spec).metrics
+    if spec.outcome != "binary":
+        return own
+    return lambda scores: {**own(scores), **calibration(scores)}
+
+
+def calibration(scores: Scores) -> dict[str, float]:
+    """Mean probability less share of right answers; mean distance of the two within 20 bins.
+
+    The latter as in Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML
+    2017, equation 3. NaN without predictions, or with such as are no number.
+    """
+    surplus = scores.outputs - scores.targets
+    if not (len(surplus) and np.isfinite(surplus).all()):
+        return {"calibration_gap": math.nan, "calibration_error": math.nan}
+    bins = np.minimum((scores.outputs * _BINS).astype(np.int64), _BINS - 1)
+    by_bin = np.bincount(bins, surplus, minlength=_BINS)
+    return {
+        "calibration_gap": float(surplus.mean()),
+        "calibration_error": float(np.abs(by_bin).sum() / len(surplus)),
+    }

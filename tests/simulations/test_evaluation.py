@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from cloister_client.histories import History
 from cloister_client.models import Scores, model_kind
 from cloister_shared.model_specs import SPECS, ModelSpec, Weights
-from cloister_simulations.evaluation import Evaluator
+from cloister_simulations.evaluation import Evaluator, calibration
 from cloister_simulations.synthetic import SyntheticSchools, generate
 
 
@@ -97,3 +97,22 @@ def test_evaluation_scores_histories_in_their_order(
     labels = [one.correct[1:] for one in evaluator.histories]
     for score, label in zip(scores, labels, strict=True):
         assert np.array_equal(score.targets, label)
+
+
+def test_calibration_is_told_on_average_and_bin_by_bin():
+    scores = Scores(np.array([1.0, 0, 1, 1]), np.array([0.1, 0.1, 0.9, 0.9]))
+    found = calibration(scores)
+    assert found["calibration_gap"] == pytest.approx(-0.25)
+    assert found["calibration_error"] == pytest.approx((0.4 + 0.1) / 2)
+    for broken in (Scores(np.zeros(0), np.zeros(0)), Scores(np.ones(1), np.array([np.nan]))):
+        assert np.isnan(list(calibration(broken).values())).all()
+
+
+def test_groups_have_figures_of_their_own_and_change_no_other(evaluator, spec, weights):
+    groups = ["A" if number % 3 else None for number in range(len(evaluator.histories))]
+    grouped = Evaluator(evaluator.histories, evaluator.institutions, groups=groups)
+    found, plain = grouped.shared(spec, weights), evaluator.shared(spec, weights)
+    assert (found.all, found.by_institution) == (plain.all, plain.by_institution)
+    alone = [one for one, group in zip(evaluator.histories, groups, strict=True) if group == "A"]
+    assert found.by_group["A"] == Evaluator(alone, ["x"] * len(alone)).shared(spec, weights).all
+    assert found.by_group.keys() == {"A", "other"}

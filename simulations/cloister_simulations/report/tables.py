@@ -32,10 +32,14 @@ class Table:
 
 
 def summary_table(result: SimulationResult, kind: str) -> Table:
-    """All arms and baselines with all metrics, and how far the main one is from pooled."""
+    """All arms and baselines with all metrics, and how far the main one is from pooled.
+
+    Calibration stands beside what nodes release of it, in :func:`private_metrics_table`.
+    """
     rivals = contenders(result, kind)
     main = main_metric(result, kind)
-    metrics = list(dict.fromkeys([main, *(m for one in rivals for m in one.figures.all)]))
+    known = dict.fromkeys([main, *(m for one in rivals for m in one.figures.all)])
+    metrics = [metric for metric in known if not metric.startswith("calibration")]
     rows = tuple(
         (
             one.label,
