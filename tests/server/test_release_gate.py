@@ -15,6 +15,7 @@ from cloister_shared.signing import SigningKey
 
 KEY = SigningKey.generate()
 KEYS = {KEY.public}
+SAMPLED = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=1)
 
 
 def report(audited: str, **changes: object) -> AuditReport:
@@ -60,6 +61,7 @@ def test_reports_that_hold_for_every_model_open_the_gate(plan: Plan, write: Writ
         ({"code_version": "0.0.9"}, "no report on dkt"),
         ({"noise": "discrete_gaussian"}, "no report on dkt"),
         ({"kind": "essays"}, "no report on dkt"),
+        ({"event": SAMPLED}, "on all canaries"),
     ],
 )
 def test_a_report_of_something_else_or_that_found_something_keeps_it_shut(

@@ -33,13 +33,33 @@ Steps = Mapping[tuple[float, float], int]
 
 def pld_epsilon(steps: Steps, delta: float) -> float:
     """An upper bound of ε at ``delta`` of all ``steps`` together, in any order."""
-    interval, tail = loss_interval(steps), TAIL_SHARE * delta
+    return max(one.epsilon(delta) for one in _totals(steps, TAIL_SHARE * delta))
+
+
+def privacy_profile(steps: Steps, tail: float) -> tuple[Floats, Floats]:
+    """Rising ε (n,), and upper bounds (n,) of δ there, of all ``steps`` together.
+
+    For a learner removed or added, whichever δ is larger. So rare losses as are cut off, of
+    probability ``tail``, count as infinite.
+    """
+    both = _totals(steps, tail)
+    first = max(one.lowest for one in both)
+    last = min(one.lowest + len(one.masses) for one in both)
+    removed, added = (one.deltas()[first - one.lowest : last - one.lowest] for one in both)
+    epsilons = np.arange(first, last, dtype=np.float64) * both[0].interval
+    return epsilons, np.asarray(np.maximum(removed, added))
+
+
+def _totals(steps: Steps, tail: float) -> tuple["_Losses", "_Losses"]:
+    """The loss of all ``steps`` together, for a learner removed and for one added."""
+    interval = loss_interval(steps)
     both = [_both_losses(*key, interval, tail / sum(steps.values())) for key in steps]
     tilts = _tilts(steps, tail)
-    return max(
-        _composed(list(zip(losses, steps.values(), strict=True)), tilts, tail).epsilon(delta)
+    removed, added = (
+        _composed(list(zip(losses, steps.values(), strict=True)), tilts, tail)
         for losses in zip(*both, strict=True)
     )
+    return removed, added
 
 
 def loss_interval(steps: Steps) -> float:
@@ -78,22 +98,31 @@ class _Losses:
         largest = exponents.max()
         return float(largest + np.log(self.masses @ np.exp(exponents - largest)))
 
-    def epsilon(self, delta: float) -> float:
-        """The least ε ≥ 0 with δ(ε) = Σ mass · (1 - exp(ε - loss)) over losses above ε ≤ ``delta``.
+    def deltas(self) -> Floats:
+        """(n,) δ(ε) = Σ mass · (1 - exp(ε - loss)) over losses above ε, at each of ``values``."""
+        above, discounted = self._tails()
+        return np.maximum(0.0, above - discounted)
 
-        At the grid point i this is S - U with S = Σ_{j ≥ i} mass_j and U = Σ_{j ≥ i} mass_j
-        exp((i - j) · interval); between i - 1 and i it is S - exp(ε - loss_i) · U.
+    def epsilon(self, delta: float) -> float:
+        """The least ε ≥ 0 with δ(ε) ≤ ``delta``.
+
+        With the tails S and U at the grid's point i it is S - exp(ε - loss_i) · U between i - 1
+        and i.
         """
         if self.infinite >= delta:
             return math.inf
-        from_top = self.masses[::-1]
-        above = np.cumsum(from_top)[::-1] + self.infinite
-        discounted = _discounted(from_top, self.interval)[::-1]
+        above, discounted = self._tails()
         first = int(np.argmax(above - discounted <= delta))
         excess = above[first] - delta
         if excess <= 0:
             return 0.0
         return max(0.0, float(self.values[first] + math.log(excess / discounted[first])))
+
+    def _tails(self) -> tuple[Floats, Floats]:
+        """Σ_{j ≥ i} mass_j, and Σ_{j ≥ i} mass_j exp((i - j) · interval), at each i; both (n,)."""
+        from_top = self.masses[::-1]
+        above = np.cumsum(from_top)[::-1] + self.infinite
+        return above, _discounted(from_top, self.interval)[::-1]
 
 
 def _both_losses(

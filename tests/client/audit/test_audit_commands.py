@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 from cloister_client.home import NodeHome
 from cloister_shared.cli import build_app
 from cloister_shared.errors import CloisterError, ConfigError, PolicyError
-from cloister_shared.privacy import release
+from cloister_shared.model_specs.dkt import DktSpec
+from cloister_shared.model_specs.recommender import RecommenderSpec
+from cloister_shared.plan import LocalTraining, ModelPlan, Plan
+from cloister_shared.privacy import Mechanism, SampledGaussian, release
 from cloister_shared.privacy.audit_report import AuditReport, SignedAudit
 
 FEW = ("--kind", "dkt", "--noise-multiplier", "2", "--canaries", "20000")
@@ -67,6 +70,42 @@ def test_with_the_noise_off_the_audit_fails_and_its_report_says_why(home, tmp_pa
     assert report.lower_bound > report.claim
 
 
+@pytest.fixture
+def plan_file(tmp_path: Path) -> Path:
+    """Ten rounds of a private tracer, and a recommender without noise."""
+    tracer = ModelPlan(
+        spec=DktSpec(skills=4, hidden=2),
+        rounds=10,
+        mechanism=Mechanism(noise_multiplier=1.5, clip_norm=0.5, sampling_rate=0.2),
+        local=LocalTraining(steps=2),
+    )
+    recommender = ModelPlan(
+        spec=RecommenderSpec(items=3, factors=2),
+        rounds=10,
+        mechanism=Mechanism(noise_multiplier=0, clip_norm=0.5, sampling_rate=0.2),
+    )
+    plan = Plan(
+        run="next", curriculum="c", models=(tracer, recommender), declared_sizes={"school-a": 50}
+    )
+    file = tmp_path / "plan.json"
+    file.write_text(plan.model_dump_json())
+    return file
+
+
+def test_of_a_plan_the_private_models_own_mechanisms_are_audited(plan_file):
+    (found,) = json.loads(audit("--plan", plan_file, "--json").stdout)["reports"]
+    report = AuditReport.model_validate(found)
+    assert report.kind == "dkt"
+    assert report.event == SampledGaussian(noise_multiplier=1.5, sampling_rate=0.2, steps=20)
+    assert report.canaries == 20_000
+    assert report.holds
+
+
+@pytest.mark.parametrize("further", [("--steps", "3"), ("--clip-norm", "1"), ("--kind", "essays")])
+def test_a_plan_says_itself_what_is_audited(plan_file, further):
+    assert isinstance(error_of(audit("--plan", plan_file, *further)), ConfigError)
+
+
 @pytest.mark.parametrize(
     "mistaken",
     [
@@ -76,6 +115,10 @@ def test_with_the_noise_off_the_audit_fails_and_its_report_says_why(home, tmp_pa
         ("--noise-multiplier", "-1"),
         ("--noise-multiplier", "0"),
         ("--kind", "essays"),
+        ("--sampling-rate", "0"),
+        ("--sampling-rate", "1.5"),
+        ("--noise-multiplier", "0.1"),
+        ("--plan", "nowhere.yaml"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_ends_with_3(mistaken):

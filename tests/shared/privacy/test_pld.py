@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
@@ -11,7 +12,13 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from cloister_shared.privacy import SampledGaussian, epsilon
-from cloister_shared.privacy.pld import FINEST_INTERVAL, loss_interval, pld_epsilon
+from cloister_shared.privacy.pld import (
+    FINEST_INTERVAL,
+    TAIL_SHARE,
+    loss_interval,
+    pld_epsilon,
+    privacy_profile,
+)
 
 DELTA = 1e-6
 STEPS = st.dictionaries(
@@ -118,3 +125,22 @@ def test_next_to_no_noise_costs_nearly_its_rdp(noise: float) -> None:
     event = SampledGaussian(noise_multiplier=noise, sampling_rate=0.01, steps=2)
     assert 0.5 * epsilon([event], DELTA) < pld_epsilon({(noise, 0.01): 2}, DELTA)
     assert pld_epsilon({(noise, 0.01): 2}, DELTA) < epsilon([event], DELTA)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 2.5])
+def test_the_profile_of_a_gaussian_is_its_exact_one(scale: float) -> None:
+    epsilons, deltas = privacy_profile({(2 / scale, 1.0): 4}, 1e-12)
+    exact = norm.cdf(scale / 2 - epsilons / scale) - np.exp(
+        epsilons + norm.logcdf(-scale / 2 - epsilons / scale)
+    )
+    assert np.all(np.diff(epsilons) > 0)
+    assert np.all(deltas >= exact - 1e-12)
+    assert np.all(deltas <= exact + 1e-4)
+
+
+@pytest.mark.parametrize("steps", [{(2.0, 0.1): 300}, {(0.7, 0.002): 30, (4.0, 1.0): 3}])
+def test_the_profile_and_the_epsilon_tell_the_same(steps: dict[tuple[float, float], int]) -> None:
+    epsilons, deltas = privacy_profile(steps, DELTA * TAIL_SHARE)
+    told = pld_epsilon(steps, DELTA)
+    assert deltas[epsilons > told].max() <= DELTA
+    assert deltas[epsilons < told].min() > DELTA
