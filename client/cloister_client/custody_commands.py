@@ -37,7 +37,8 @@ def restore(
 
     What was released after the backup is unknown to it. The coordinator tells it with a later
     request whether that is nothing: then the budget is again what the backup says, otherwise it
-    stays spent for good. Run one copy of a node only.
+    stays spent for good. What learners asked for after the backup has to be entered again. Run one
+    copy of a node only.
     """
     manifest = restore_home(file, folder)
     document = {"folder": str(folder), **_about(manifest), "counts_as_spent": True}

@@ -86,7 +86,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "\n".join(f"{name}: {one}" for name, one in value.items()) or "none"
     if isinstance(value, list):
-        return ", ".join(value)
+        return ", ".join(value) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

@@ -12,7 +12,7 @@ from cloister_shared.errors import CloisterError, DataError, LedgerError
 from cloister_shared.privacy import LedgerExport
 from cloister_shared.signing import SigningKey
 
-from .privacy.exports import BUDGET, KEY, attempt, charge, export_of
+from .privacy.exports import BUDGET, KEY, RESTORE, WITNESS, attempt, charge, export_of, lift
 
 PRICE = charge(1).cost(BUDGET.order)
 
@@ -47,6 +47,26 @@ def test_an_auditor_is_told_what_was_spent_by_group_and_by_run(file: Path) -> No
     assert {one["charges"] for one in document["runs"]} == {2}
     for word in ("autumn", "spring", "Limit: ε 4 at δ 1e-06", KEY.public):
         assert word in audit(file).stdout
+
+
+def test_an_auditor_sees_that_a_restored_ledger_counts_as_spent(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.json"
+    file.write_text(export_of([*attempt(charge(1)), RESTORE]).model_dump_json())
+    document = json.loads(audit(file, "--json").stdout)
+    assert document["restored"]
+    assert {one["remaining_micro_rdp"] for one in document["groups"]} == {0}
+    assert "Restored from a backup: all counts as spent" in audit(file).stdout
+
+
+def test_an_auditor_sees_whose_word_a_restored_ledger_rests_on(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.json"
+    steps = [*attempt(charge(1)), RESTORE, lift(seen=2, restored=3)]
+    file.write_text(export_of(steps).model_dump_json())
+    document = json.loads(audit(file, "--json").stdout)
+    assert not document["restored"]
+    assert document["restores_lifted_by"] == [WITNESS.public]
+    assert {one["spent_micro_rdp"] for one in document["groups"]} == {PRICE}
+    assert WITNESS.public in audit(file).stdout
 
 
 def test_an_auditor_who_knows_the_nodes_key_sees_whether_the_ledger_is_theirs(file: Path) -> None:

@@ -9,6 +9,7 @@ from cloister_shared.privacy.ledger_format import (
     RELEASE_KIND,
     Charge,
     Entry,
+    HeadReceipt,
     LedgerHeader,
     ModelEvent,
     SignedHead,
@@ -73,6 +74,27 @@ def export_of(
         digests.append(last)
     head = SignedHead(ledger=top.ledger, length=len(entries), digest=last)
     return LedgerExport(header=top, entries=tuple(entries), head=head.signed(key))
+
+
+WITNESS = SigningKey.from_bytes(bytes([7] * 32))
+RESTORE: dict[str, Any] = {"kind": "RESTORE", "salt": "5" * 64}
+
+
+def lift(seen: int, restored: int, **changes: object) -> dict[str, Any]:
+    """LIFT of the RESTORE that is entry number ``restored``, by who saw ``seen`` entries."""
+
+    def receipt(digests: list[str]) -> HeadReceipt:
+        one = HeadReceipt(
+            ledger=header().ledger,
+            length=seen,
+            digest=digests[min(seen, len(digests) - 1)],
+            witness=WITNESS.public,
+            counter=1,
+            nonce=digests[restored + 1],
+        )
+        return one.model_copy(update=changes).signed(WITNESS)
+
+    return {"kind": "LIFT", "receipt": receipt}
 
 
 def attempt(one: Charge) -> list[dict[str, Any]]:

@@ -19,34 +19,24 @@ from cloister_shared.privacy.budget_report import report_budget
 from cloister_shared.privacy.ledger_chain import latest_totals, verified_totals
 from cloister_shared.privacy.ledger_format import (
     Entry,
-    HeadReceipt,
     ModelEvent,
     Reserve,
     SignedHead,
 )
 from cloister_shared.signing import SigningKey
 
-from .exports import BUDGET, DKT, KEY, RECOMMENDER, attempt, charge, export_of, header
-
-WITNESS = SigningKey.from_bytes(bytes([7] * 32))
-RESTORE: dict[str, Any] = {"kind": "RESTORE", "salt": "5" * 64}
-
-
-def lift(seen: int, restored: int, **changes: object) -> dict[str, Any]:
-    """LIFT of the RESTORE that is entry number ``restored``, by who saw ``seen`` entries."""
-
-    def receipt(digests: list[str]) -> HeadReceipt:
-        one = HeadReceipt(
-            ledger=header().ledger,
-            length=seen,
-            digest=digests[min(seen, len(digests) - 1)],
-            witness=WITNESS.public,
-            counter=1,
-            nonce=digests[restored + 1],
-        )
-        return one.model_copy(update=changes).signed(WITNESS)
-
-    return {"kind": "LIFT", "receipt": receipt}
+from .exports import (
+    BUDGET,
+    DKT,
+    KEY,
+    RECOMMENDER,
+    RESTORE,
+    attempt,
+    charge,
+    export_of,
+    header,
+    lift,
+)
 
 
 @pytest.fixture
