@@ -45,6 +45,17 @@ def admit(plan: Plan, name: str, declared_size: int, curriculum: str, policy: Po
         raise PolicyError("the plan is beyond this node's policy: " + "; ".join(reasons), "policy")
 
 
+def admit_size(plan: Plan, policy: Policy) -> None:
+    """Raise ``PolicyError`` if a released plan has models too large for the node to use."""
+    for model in plan.models:
+        if model.spec.dimension > policy.max_parameters:
+            raise PolicyError(
+                f"{model.spec.kind} has {model.spec.dimension} parameters, the policy's "
+                f"max_parameters is {policy.max_parameters}",
+                "policy",
+            )
+
+
 def _excesses(model: ModelPlan, policy: Policy) -> Iterator[str]:
     limits = _size_limits(model, policy)
     if model.mechanism.is_private:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cloister_client.admission import admit
+from cloister_client.admission import admit, admit_size
 from cloister_client.evaluation import evaluate_round
 from cloister_client.histories import HistorySource, SilentSource
 from cloister_client.installing import Activate, Install, install_release, leave_it
@@ -98,6 +98,7 @@ class Node:
         except MessageError:
             return self._refuse("", 0, "message")
         try:
+            admit_size(release.plan, self.policy)
             install_release(
                 release.plan, release.round, split(arrays), self.curriculum, self.install
             )

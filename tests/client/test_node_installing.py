@@ -13,9 +13,10 @@ from cloister_shared.messages import (
     unpack,
 )
 from cloister_shared.model_specs import ModelSpec, Weights, check_weights
+from cloister_shared.privacy import Policy
 
 from .learners import small_curriculum
-from .nodes import SPECS, make_node, make_plan, plan_weights, refusal_of, request
+from .nodes import BUDGET, SPECS, make_node, make_plan, plan_weights, refusal_of, request
 
 Installed = list[tuple[str, str, int]]
 
@@ -76,6 +77,14 @@ def released(change: Callable[[Weights], Weights]) -> bytes:
 )
 def test_a_release_that_does_not_fit_installs_no_model_at_all(installing, installed, message):
     assert refusal_of(installing().answer_release(message)) == "message"
+    assert installed == []
+
+
+def test_a_model_that_is_larger_than_the_policy_allows_is_not_installed(installing, installed):
+    plan = make_plan()
+    node = installing(policy=Policy(budget=BUDGET, max_parameters=10))
+    answer = node.answer_release(pack(Release(plan=plan, round=3), plan_weights(plan)))
+    assert refusal_of(answer) == "policy"
     assert installed == []
 
 

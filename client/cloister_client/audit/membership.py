@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloister_client.histories import HistorySource, Purpose
+from cloister_client.histories import History, HistorySource, Purpose
 from cloister_client.models import Scores, model_kind
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -50,9 +50,9 @@ class Attack(Frozen):
 
     ``advantage`` is the largest difference, over thresholds, between the share of trained learners
     who are recognized and of others who are accused. With :data:`CONFIDENCE` it is at least
-    ``lower_bound``, also for learners who were not looked at. ``recognized`` is the share at the
-    threshold that accuses one of a hundred others (Carlini et al., "Membership Inference Attacks
-    From First Principles", 2022, section IV).
+    ``lower_bound`` for all learners like these, too. ``recognized`` is the share at a threshold
+    that accuses no more than one of a hundred others (Carlini et al., "Membership Inference
+    Attacks From First Principles", 2022, section IV).
     """
 
     name: Literal["loss", "calibrated"]
@@ -135,20 +135,18 @@ def _losses(
 ) -> Floats:
     """(2, learners) losses, and by how much they are above those under the reference."""
     learners = source.learners(purpose)[:MOST]
-    both = np.array([_losses_of(one, source, learners, purpose) for one in (model, reference)])
-    known = both[:, ~np.isnan(both[0])]
-    return np.stack([known[0], known[0] - known[1]])
-
-
-def _losses_of(
-    model: Candidate, source: HistorySource, learners: Sequence[str], purpose: Purpose
-) -> list[float]:
-    losses: list[float] = []
+    parts = [np.zeros((2, 0))]
     for start in range(0, len(learners), _AT_ONCE):
         histories = source.load(learners[start : start + _AT_ONCE], purpose)
-        scores = model_kind(model.spec).score(model.spec, model.weights, histories)
-        losses += [learner_loss(model.spec.outcome, one) for one in scores]
-    return losses
+        parts.append(np.array([_losses_of(one, histories) for one in (model, reference)]))
+    both = np.concatenate(parts, axis=1)
+    own, under_reference = both[:, ~np.isnan(both).any(axis=0)]
+    return np.stack([own, own - under_reference])
+
+
+def _losses_of(model: Candidate, histories: Sequence[History]) -> list[float]:
+    scores = model_kind(model.spec).score(model.spec, model.weights, histories)
+    return [learner_loss(model.spec.outcome, one) for one in scores]
 
 
 def _attack(
@@ -157,8 +155,8 @@ def _attack(
     """Accuse whoever loses no more than a threshold; all thresholds are tried.
 
     The bound allows for the best of them having been chosen with the same learners: each of the two
-    distributions is nowhere further off than by Massart 1990 ("The Tight Constant in the
-    Dvoretzky-Kiefer-Wolfowitz Inequality", corollary 2), each with half of ``error``.
+    distributions is nowhere further off than Massart 1990 says ("The Tight Constant in the
+    Dvoretzky-Kiefer-Wolfowitz Inequality", theorem 1), but with half of ``error``.
     """
     thresholds = np.concatenate([trained, others])
     recognized = np.searchsorted(np.sort(trained), thresholds, side="right") / len(trained)
