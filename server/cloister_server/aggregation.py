@@ -1,27 +1,11 @@
-"""The mean of the nodes' deltas, weighted by declared sizes, and what the server does with it."""
+"""What the server does with the mean of the nodes' deltas."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import ModelPlan, ServerOptimizer
-
-
-def weighted_mean(deltas: Mapping[str, Weights], declared_sizes: Mapping[str, int]) -> Weights:
-    """Σ N̂·delta / Σ N̂ over the nodes that replied.
-
-    Summed in float64 in the order of the nodes' names, so that the order of arrival changes
-    nothing.
-    """
-    names = sorted(deltas)
-    total = sum(declared_sizes[name] for name in names)
-    mean: Weights = {}
-    for array in deltas[names[0]]:
-        parts = (deltas[name][array].astype(np.float64) * declared_sizes[name] for name in names)
-        mean[array] = (sum(parts, np.zeros(())) / total).astype(np.float32)
-    return mean
 
 
 @dataclass

@@ -5,7 +5,7 @@ the contract.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,7 +38,8 @@ class Reply:
 class Exchange(Protocol):
     """How the round loop reaches nodes.
 
-    ``receipts`` go to every node beside its request.
+    ``receipts`` go to every node beside its request. Replies come one by one, in any order, as they
+    arrive: whoever takes them need not hold more than one.
     """
 
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
@@ -50,8 +51,8 @@ class Exchange(Protocol):
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
-    ) -> list[Reply]:
-        """Send train requests; the replies that came within the deadline, by sender."""
+    ) -> Iterable[Reply]:
+        """Send train requests; the replies that come within the deadline."""
 
     def evaluate(
         self,
@@ -59,11 +60,11 @@ class Exchange(Protocol):
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
-    ) -> list[Reply]:
-        """Send requests for metrics; the replies that came within the deadline, by sender."""
+    ) -> Iterable[Reply]:
+        """Send requests for metrics; the replies that come within the deadline."""
 
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
-        """Send releases; the replies that came within the deadline, by sender."""
+    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> Iterable[Reply]:
+        """Send releases; the replies that come within the deadline."""
 
 
 class GridExchange:
@@ -89,7 +90,7 @@ class GridExchange:
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
-    ) -> list[Reply]:
+    ) -> Iterator[Reply]:
         """One train message to each node."""
         beside = {RECEIPTS_KEY: receipts}
         return self._exchange(
@@ -102,14 +103,14 @@ class GridExchange:
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
-    ) -> list[Reply]:
+    ) -> Iterator[Reply]:
         """One evaluate message to each node."""
         beside = {RECEIPTS_KEY: receipts}
         return self._exchange(
             bodies, f"evaluate.{EVALUATE_ACTION}", str(round_number), deadline_s, beside
         )
 
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
+    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> Iterator[Reply]:
         """One query message to each node."""
         return self._exchange(bodies, f"query.{RELEASE_ACTION}", "release", deadline_s, {})
 
@@ -120,18 +121,17 @@ class GridExchange:
         group: str,
         deadline_s: float,
         beside: Mapping[str, bytes],
-    ) -> list[Reply]:
+    ) -> Iterator[Reply]:
+        # Messages with the same body share their content: a transport sends it once.
+        contents = {
+            body: RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body, **beside})})
+            for body in set(bodies.values())
+        }
         messages = [
-            Message(
-                RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body, **beside})}),
-                node,
-                message_type,
-                group_id=group,
-            )
+            Message(contents[body], node, message_type, group_id=group)
             for node, body in bodies.items()
         ]
-        replies = self._grid.send_and_receive(messages, timeout=deadline_s)
-        return sorted(map(_reply, replies), key=lambda reply: reply.sender)
+        return map(_reply, self._grid.send_and_receive(messages, timeout=deadline_s))
 
 
 def _reply(message: Message) -> Reply:

@@ -1,13 +1,13 @@
 """The round loop: send, wait, validate, aggregate, step, checkpoint; then release."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from cloister_server.aggregation import apply_mean, weighted_mean
+from cloister_server.aggregation import apply_mean
 from cloister_server.checkpoint import (
     MetricRecord,
     RoundRecord,
@@ -19,11 +19,15 @@ from cloister_server.flower import Exchange, Reply
 from cloister_server.metrics import federated_breakdowns, federated_figures
 from cloister_server.notary import Notary, RefusedError, RejectedError
 from cloister_server.release_gate import require_audit
+from cloister_server.running_sum import RunningSum
 from cloister_server.validation import Answer, accept, accept_metrics
+from cloister_shared.compression import encode
 from cloister_shared.durable import write_durably
 from cloister_shared.errors import MessageError, RunError
 from cloister_shared.messages import (
+    Contribution,
     EvaluateRequest,
+    MetricReport,
     Receipt,
     Release,
     TrainRequest,
@@ -34,17 +38,33 @@ from cloister_shared.messages import (
 )
 from cloister_shared.model_specs import Weights, check_weights
 from cloister_shared.plan import Plan
+from cloister_shared.privacy.histograms import Floats
 
 Observer = Callable[[RoundRecord, Mapping[str, Weights]], None]
 """Called after each round with its record and the weights by model kind."""
 
-Arrays = TypeVar("Arrays")
+Found = TypeVar("Found")
+"""What is in an answer that counts, by model kind."""
 
 _REASON_LENGTH = 200
 
 
 def unobserved(record: RoundRecord, weights: Mapping[str, Weights]) -> None:
     """The observer that looks away."""
+
+
+@dataclass
+class _Tally:
+    """What one question brought: answers that count, why others do not, and how many bytes."""
+
+    accepted: dict[str, Contribution | MetricReport] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    bytes_up: int = 0
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Names of the nodes whose answers count."""
+        return tuple(sorted(self.accepted))
 
 
 @dataclass
@@ -101,44 +121,58 @@ class Coordinator:
         number = state.round + 1
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
         active = self.plan.active(number)
-        request = pack(
-            TrainRequest(plan=self.plan, round=number),
-            join({model.spec.kind: state.weights[model.spec.kind] for model in active}),
-        )
+        request = self._train_request(state, number)
         receipts = pack_receipts(self.notary.receipts())
         replies = exchange.train(
             dict.fromkeys(nodes, request), number, self.plan.deadline_s, receipts
         )
-        deltas, rejected = self._collect(
-            replies, lambda body: accept(body, self.plan, number, self.notary)
+        sums = {model.spec.kind: RunningSum() for model in active}
+
+        def count(name: str, deltas: Mapping[str, Weights]) -> None:
+            for kind, delta in deltas.items():
+                sums[kind].add(delta, self.plan.declared_sizes[name])
+
+        tally = self._collect(
+            replies, lambda body: accept(body, self.plan, number, self.notary), count
         )
-        if len(deltas) < self.plan.quorum:
-            reasons = "; ".join(f"{name} {why}" for name, why in rejected.items()) or "no reply"
-            raise RunError(
-                f"round {number} needs {self.plan.quorum} contributions, {len(deltas)} of "
-                f"{len(nodes)} nodes gave one ({reasons}); run again to resume"
-            )
+        self._require_quorum(tally, number, len(nodes))
         for model in active:
             kind = model.spec.kind
-            mean = weighted_mean(
-                {name: one[kind] for name, one in deltas.items()}, self.plan.declared_sizes
-            )
             state.weights[kind] = apply_mean(
-                state.weights[kind], mean, model, number, state.optimizer(kind)
+                state.weights[kind], sums[kind].mean(), model, number, state.optimizer(kind)
             )
         record = RoundRecord(
             round=number,
             seconds=time.perf_counter() - began,
             bytes_down=(len(request) + len(receipts)) * len(nodes),
-            bytes_up=sum(len(reply.body or b"") for reply in replies),
-            participants=tuple(sorted(deltas)),
-            rejected=rejected,
+            bytes_up=tally.bytes_up,
+            participants=tally.participants,
+            rejected=tally.rejected,
         )
         state.round = number
         state.records.append(record)
         save_checkpoint(self.checkpoint_path, state, durable=self.durable)
         self._measure(state, exchange)
         self.observe(record, state.weights)
+
+    def _train_request(self, state: RunState, number: int) -> bytes:
+        """What every node gets: always the same bytes for the same state."""
+        weights = {
+            model.spec.kind: encode(
+                state.weights[model.spec.kind], model.spec, self.plan.compression
+            )
+            for model in self.plan.active(number)
+        }
+        return pack(TrainRequest(plan=self.plan, round=number), join(weights))
+
+    def _require_quorum(self, tally: _Tally, number: int, asked: int) -> None:
+        if len(tally.accepted) >= self.plan.quorum:
+            return
+        reasons = "; ".join(f"{name} {why}" for name, why in tally.rejected.items())
+        raise RunError(
+            f"round {number} needs {self.plan.quorum} contributions, {len(tally.accepted)} of "
+            f"{asked} nodes gave one ({reasons or 'no reply'}); run again to resume"
+        )
 
     def _measure(self, state: RunState, exchange: Exchange) -> None:
         """Ask for the metrics of the last round, if they are due and nobody has asked yet.
@@ -159,13 +193,16 @@ class Coordinator:
             self.plan.deadline_s,
             pack_receipts(self.notary.receipts()),
         )
-        histograms, rejected = self._collect(
-            replies, lambda body: accept_metrics(body, self.plan, metrics, number, self.notary)
+        histograms: dict[str, dict[str, Floats]] = {}
+        tally = self._collect(
+            replies,
+            lambda body: accept_metrics(body, self.plan, metrics, number, self.notary),
+            histograms.__setitem__,
         )
         record = MetricRecord(
             round=number,
-            participants=tuple(sorted(histograms)),
-            rejected=rejected,
+            participants=tally.participants,
+            rejected=tally.rejected,
             figures=federated_figures(histograms, self.plan, metrics, number),
             breakdowns=federated_breakdowns(histograms, self.plan, metrics, number),
         )
@@ -173,44 +210,46 @@ class Coordinator:
         save_checkpoint(self.checkpoint_path, state, durable=self.durable)
 
     def _collect(
-        self, replies: list[Reply], accept_body: Callable[[bytes], tuple[Answer, Arrays]]
-    ) -> tuple[dict[str, Arrays], dict[str, str]]:
-        """Arrays of valid answers by node name, and the reasons why others do not count.
+        self,
+        replies: Iterable[Reply],
+        accept_body: Callable[[bytes], tuple[Answer, Found]],
+        count: Callable[[str, Found], None],
+    ) -> _Tally:
+        """Give what each valid answer holds to ``count``, with its node's name, and forget it.
 
         The notary learns how far the ledgers of those that count have come, and who asks for it.
         """
-        valid: dict[str, Arrays] = {}
-        accepted: list[Answer] = []
-        rejected: dict[str, str] = {}
+        tally = _Tally()
         senders = {name: sender for sender, name in self.names.items()}
         for reply in replies:
+            tally.bytes_up += len(reply.body or b"")
             label = self.names.get(reply.sender, f"node {reply.sender}")
             try:
-                header, arrays = self._accept(reply, accept_body)
+                header, found = self._accept(reply, accept_body)
                 name = header.node
                 if senders.setdefault(name, reply.sender) != reply.sender:
                     raise RejectedError("gave another node's name")
-                if name in valid:
+                if name in tally.accepted:
                     raise RejectedError("answered twice")
                 self.names[reply.sender] = name
-                accepted.append(header)
-                valid[name] = arrays
+                count(name, found)
+                tally.accepted[name] = header
             except MessageError as error:
-                rejected[label] = _reason(error)
+                tally.rejected[label] = _reason(error)
                 if isinstance(error, RefusedError):
                     self.notary.hear(error.refusal)
-        self.notary.learn(accepted, self.plan.run)
-        return valid, rejected
+        self.notary.learn(tally.accepted.values(), self.plan.run)
+        return tally
 
     def _accept(
-        self, reply: Reply, accept_body: Callable[[bytes], tuple[Answer, Arrays]]
-    ) -> tuple[Answer, Arrays]:
+        self, reply: Reply, accept_body: Callable[[bytes], tuple[Answer, Found]]
+    ) -> tuple[Answer, Found]:
         if reply.body is None:
             raise RejectedError(reply.error)
-        header, arrays = accept_body(reply.body)
+        header, found = accept_body(reply.body)
         if self.names.get(reply.sender, header.node) != header.node:
             raise RejectedError("changed its name")
-        return header, arrays
+        return header, found
 
     def _release(self, state: RunState, exchange: Exchange) -> None:
         """Keep the finished models and give them to the nodes that are there.

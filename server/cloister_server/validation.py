@@ -6,8 +6,9 @@ from typing import TypeVar
 import numpy as np
 
 from cloister_server.notary import Notary, RefusedError, RejectedError
+from cloister_shared.compression import NORM_SLACK, Arrays, decode
 from cloister_shared.messages import Contribution, MetricReport, Refusal, split, unpack
-from cloister_shared.model_specs import Weights, check_weights
+from cloister_shared.model_specs import Weights
 from cloister_shared.plan import MetricPlan, ModelPlan, Plan
 from cloister_shared.privacy.histograms import Floats
 
@@ -26,11 +27,13 @@ def accept(
 ) -> tuple[Contribution, dict[str, Weights]]:
     """A contribution that counts, with its deltas by model kind, or ``RejectedError``."""
     models = plan.active(round_number)
-    header, deltas = _answered(body, Contribution, plan, round_number, models=models, notary=notary)
+    header, arrays = _answered(body, Contribution, plan, round_number, models=models, notary=notary)
+    slack = 1.0 if plan.compression == "none" else NORM_SLACK
+    deltas: dict[str, Weights] = {}
     for model in models:
-        delta = deltas[model.spec.kind]
-        check_weights(delta, model.spec)
-        check_norm(delta, model, plan.declared_sizes[header.node])
+        delta = decode(arrays[model.spec.kind], model.spec, plan.compression)
+        check_norm(delta, model, plan.declared_sizes[header.node], slack)
+        deltas[model.spec.kind] = delta
     return header, deltas
 
 
@@ -62,9 +65,9 @@ def _answered(
     *,
     models: tuple[ModelPlan, ...],
     notary: Notary,
-) -> tuple[Answer, dict[str, Weights]]:
+) -> tuple[Answer, dict[str, Arrays]]:
     """An answer of a node of the plan to this round, with arrays for each of ``models``."""
-    message: tuple[Answer | Refusal, Weights] = unpack(body, wanted, Refusal)
+    message: tuple[Answer | Refusal, Arrays] = unpack(body, wanted, Refusal)
     header, arrays = message
     notary.check(header, arrays)
     if isinstance(header, Refusal):
@@ -80,10 +83,10 @@ def _answered(
     return header, by_kind
 
 
-def check_norm(delta: Weights, model: ModelPlan, declared_size: int) -> None:
-    """Raise ``RejectedError`` if ``delta`` is longer than the plan's settings allow."""
+def check_norm(delta: Weights, model: ModelPlan, declared_size: int, slack: float = 1.0) -> None:
+    """Raise ``RejectedError`` if ``delta`` is longer than ``slack`` times what the plan allows."""
     norm = math.sqrt(sum(float(np.sum(np.square(a, dtype=np.float64))) for a in delta.values()))
-    bound = norm_bound(model, declared_size)
+    bound = slack * norm_bound(model, declared_size)
     if norm > bound:
         raise RejectedError(f"{model.spec.kind}: norm {norm:.4g} is above the bound {bound:.4g}")
 

@@ -1,4 +1,4 @@
-"""Messages as bytes: a validated header and float32 arrays in one safetensors document.
+"""Messages as bytes: a validated header and arrays in one safetensors document.
 
 No pickle anywhere. The header is padded so that messages of one kind and run have one length.
 What nodes say is signed: header and arrays, all but the signature itself.
@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from cloister_shared.canonical import canonical_json
+from cloister_shared.compression import Arrays
 from cloister_shared.errors import MessageError
 from cloister_shared.frozen import Frozen, describe
-from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.ledger_format import HeadReceipt, SignedHead
 from cloister_shared.signing import PUBLIC_DIGITS, SIGNATURE_DIGITS, SigningKey, is_signed
@@ -118,7 +118,7 @@ class Receipt(Reply):
 Header = TypeVar("Header", bound=Frozen)
 
 
-def pack(header: Frozen, arrays: Mapping[str, NDArray[np.float32]] | None = None) -> bytes:
+def pack(header: Frozen, arrays: Mapping[str, NDArray[Any]] | None = None) -> bytes:
     """One message; the same header and arrays always give the same bytes."""
     text = header.model_dump_json()
     size = len(text.encode())
@@ -127,19 +127,19 @@ def pack(header: Frozen, arrays: Mapping[str, NDArray[np.float32]] | None = None
     return save(ordered, metadata={HEADER_KEY: padded})
 
 
-def pack_signed(reply: Reply, arrays: Weights, key: SigningKey) -> bytes:
+def pack_signed(reply: Reply, arrays: Arrays, key: SigningKey) -> bytes:
     """One message, signed; as long as any other with these arrays."""
     keyed = reply.model_copy(update={"key": key.public})
     signature = key.sign(_signable(keyed, arrays))
     return pack(keyed.model_copy(update={"signature": signature}), arrays)
 
 
-def is_authentic(reply: Reply, arrays: Weights) -> bool:
+def is_authentic(reply: Reply, arrays: Arrays) -> bool:
     """Whether the holder of the reply's own key said exactly this; no for an unsigned reply."""
     return is_signed(_signable(reply, arrays), reply.signature, reply.key)
 
 
-def _signable(reply: Reply, arrays: Weights) -> bytes:
+def _signable(reply: Reply, arrays: Arrays) -> bytes:
     """What a reply's signature is of: the digest of its bytes with a signature of zeros."""
     blank = pack(reply.model_copy(update={"signature": "0" * SIGNATURE_DIGITS}), arrays)
     return canonical_json({"type": "reply", "sha256": hashlib.sha256(blank).hexdigest()})
@@ -173,8 +173,11 @@ def _named(receipts: bytes) -> Any:
     return from_json(receipts or b"{}")
 
 
-def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Weights]:
-    """Header and arrays of a message; raises ``MessageError`` unless it is one of ``headers``."""
+def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Arrays]:
+    """Header and arrays of a message; raises ``MessageError`` unless it is one of ``headers``.
+
+    The arrays are whatever was sent: :func:`~cloister_shared.compression.decode` checks weights.
+    """
     text, arrays = _opened(message)
     for header_type in headers:
         if f'"type":"{header_type.model_fields["type"].default}"' in text[:64]:
@@ -186,7 +189,7 @@ def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Weights]:
     raise MessageError(f"expected a {wanted}, found another message")
 
 
-def _opened(message: bytes) -> tuple[str, Weights]:
+def _opened(message: bytes) -> tuple[str, Arrays]:
     """The header's JSON, out of the safetensors metadata, and the arrays."""
     try:
         arrays = load(message)
@@ -205,8 +208,8 @@ class _Preamble(Frozen):
     metadata: dict[str, str] = Field(alias="__metadata__")
 
 
-def join(weights: Mapping[str, Weights]) -> Weights:
-    """Several models' weights in one flat dictionary, named ``kind/weight``."""
+def join(weights: Mapping[str, Arrays]) -> Arrays:
+    """Several models' arrays in one flat dictionary, named ``kind/array``."""
     return {
         f"{kind}/{name}": array
         for kind, arrays in weights.items()
@@ -214,9 +217,9 @@ def join(weights: Mapping[str, Weights]) -> Weights:
     }
 
 
-def split(arrays: Weights) -> dict[str, Weights]:
+def split(arrays: Arrays) -> dict[str, Arrays]:
     """Undo :func:`join`; a name without a kind is a ``MessageError``."""
-    weights: dict[str, Weights] = {}
+    weights: dict[str, Arrays] = {}
     for full_name, array in arrays.items():
         kind, slash, name = full_name.partition("/")
         if not slash:

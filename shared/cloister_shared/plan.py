@@ -1,11 +1,18 @@
 """The plan of a run: all that coordinator and nodes must agree on, nothing about learners."""
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cloister_shared.canonical import digest
+from cloister_shared.compression import Compression
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import AnySpec
 from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE, NonPrivate, SampledGaussian
@@ -13,6 +20,9 @@ from cloister_shared.privacy.figures import OTHER
 from cloister_shared.privacy.histograms import Outcome, cells
 from cloister_shared.privacy.ledger_format import ModelEvent, Role
 from cloister_shared.privacy.mechanism import Mechanism
+
+MAX_LEARNERS = 2**30
+"""Declared sizes of a plan add up to no more: sums over learners are exact up to there."""
 
 GroupName = Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9._-]+$")]
 """A public name for a kind of learners, such as an age or a language of instruction."""
@@ -114,10 +124,13 @@ class Plan(Frozen):
 
     Round r (counted from 1) trains every model with ``rounds`` ≥ r, in one exchange and under one
     charge. ``declared_sizes`` are the public N̂ by node; a node trusts none of these settings
-    beyond its own policy.
+    beyond its own policy. ``compression`` is how weights and contributions are sent.
+
+    Two schemas are known: nodes of the release before understand the first, which has no
+    ``compression``. A plan that names no schema gets the lowest that says all it holds.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     run: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     trust: Literal["node"] = "node"
     curriculum: str
@@ -126,6 +139,23 @@ class Plan(Frozen):
     quorum: int = Field(default=1, ge=1)
     deadline_s: float = Field(default=600.0, gt=0)
     metrics: MetricPlan | None = None
+    compression: Compression = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lowest_schema(cls, document: Any) -> Any:
+        if isinstance(document, dict) and "schema_version" not in document:
+            new = document.get("compression", "none") != "none"
+            return {**document, "schema_version": 2 if new else 1}
+        return document
+
+    @model_serializer(mode="wrap")
+    def _of_its_schema(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A plan of the first schema is the same bytes in both releases, with the same digest."""
+        document: dict[str, Any] = dump(self)
+        if self.schema_version == 1:
+            del document["compression"]
+        return document
 
     @field_validator("declared_sizes")
     @classmethod
@@ -140,6 +170,10 @@ class Plan(Frozen):
             raise ValueError("each model kind stands once in a plan")
         if not all(size >= 1 for size in self.declared_sizes.values()):
             raise ValueError("declared sizes are at least 1")
+        if sum(self.declared_sizes.values()) > MAX_LEARNERS:
+            raise ValueError(f"declared sizes add up to at most {MAX_LEARNERS}")
+        if self.schema_version == 1 and self.compression != "none":
+            raise ValueError(f"compression {self.compression!r} needs schema_version 2")
         if self.quorum > len(self.declared_sizes):
             raise ValueError(
                 f"quorum {self.quorum} is more than the {len(self.declared_sizes)} nodes"

@@ -1,6 +1,4 @@
-"""The mean of the deltas and the server's step, against literal references."""
-
-from itertools import permutations
+"""The server's step, against literal references."""
 
 import numpy as np
 import pytest
@@ -8,42 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cloister_server.aggregation import OptimizerState, apply_mean, learning_rate, weighted_mean
+from cloister_server.aggregation import OptimizerState, apply_mean, learning_rate
 from cloister_shared.plan import ModelPlan, Plan, ServerOptimizer
-
-SIZES = {"north": 100, "south": 350, "west": 50, "east": 7}
-ARRAYS = hnp.arrays(
-    np.float32, (2, 3), elements=st.floats(-1000, 1000, width=32, allow_subnormal=False)
-)
-
-
-@given(st.dictionaries(st.sampled_from(sorted(SIZES)), ARRAYS, min_size=1))
-def test_the_mean_is_weighted_by_declared_sizes(arrays: dict[str, np.ndarray]) -> None:
-    mean = weighted_mean({name: {"w": array} for name, array in arrays.items()}, SIZES)["w"]
-    names = list(arrays)
-    expected = np.average(
-        np.stack([arrays[name] for name in names]).astype(np.float64),
-        axis=0,
-        weights=[SIZES[name] for name in names],
-    )
-    np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=1e-6)
-    assert mean.dtype == np.float32
-
-
-def test_the_order_of_arrival_changes_not_one_bit() -> None:
-    """Values so far apart that every order of adding them would round differently."""
-    values = {"north": 1e20, "south": 1.0, "west": -2e20, "east": 3e4}
-    deltas = {name: {"w": np.full(2, value, np.float32)} for name, value in values.items()}
-    results = {
-        weighted_mean({name: deltas[name] for name in order}, SIZES)["w"].tobytes()
-        for order in permutations(deltas)
-    }
-    assert len(results) == 1
-
-
-def test_nodes_that_did_not_reply_have_no_weight() -> None:
-    one = {"w": np.full(2, 3, np.float32)}
-    np.testing.assert_array_equal(weighted_mean({"west": one}, SIZES)["w"], [3, 3])
 
 
 def with_server(plan: Plan, **server: object) -> ModelPlan:

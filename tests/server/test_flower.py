@@ -63,18 +63,50 @@ class JoiningGrid(InProcessGrid):
         return self.joined
 
 
-def test_bytes_reach_each_node_and_come_back_sorted_by_sender() -> None:
+def by_sender(replies: Iterable[Reply]) -> list[Reply]:
+    return sorted(replies, key=lambda one: one.sender)
+
+
+def test_bytes_reach_each_node_and_come_back_with_their_sender() -> None:
     app = app_of(
         lambda message, context: reply(message, b"%d:" % context.node_id + body_of(message))
     )
     replies = exchange_with(app, 9, 2, 7).train({9: b"nine", 2: b"two", 7: b"seven"}, 3, 1.0)
-    assert replies == [Reply(2, b"2:two"), Reply(7, b"7:seven"), Reply(9, b"9:nine")]
+    expected = [Reply(2, b"2:two"), Reply(7, b"7:seven"), Reply(9, b"9:nine")]
+    assert by_sender(replies) == expected
+
+
+def test_replies_are_handed_on_one_by_one() -> None:
+    """The second node is not asked while nobody has taken the reply of the first."""
+    asked: list[int] = []
+
+    def answer(message: Message, context: Context) -> Message:
+        asked.append(context.node_id)
+        return reply(message, b"")
+
+    replies = iter(exchange_with(app_of(answer), 1, 2).train({1: b"", 2: b""}, 1, 1.0))
+    assert next(replies) == Reply(1, b"")
+    assert asked == [1]
+    assert [one.sender for one in replies] == [2]
+
+
+def test_nodes_that_are_sent_the_same_share_one_content() -> None:
+    """A transport that knows contents by their digest sends it once."""
+    contents: list[int] = []
+
+    def answer(message: Message, context: Context) -> Message:
+        contents.append(id(message.content))
+        return reply(message, b"")
+
+    list(exchange_with(app_of(answer), 1, 2, 3).train(dict.fromkeys((1, 2, 3), b"same"), 1, 1.0))
+    assert len(set(contents)) == 1
 
 
 def test_every_byte_survives() -> None:
     payload = bytes(range(256)) * 4000
     app = app_of(lambda message, context: reply(message, body_of(message)[::-1]))
-    assert exchange_with(app, 1).train({1: payload}, 1, 1.0)[0].body == payload[::-1]
+    (answer,) = exchange_with(app, 1).train({1: payload}, 1, 1.0)
+    assert answer.body == payload[::-1]
 
 
 def test_train_and_release_reach_their_own_handlers() -> None:
@@ -83,8 +115,8 @@ def test_train_and_release_reach_their_own_handlers() -> None:
         lambda message, context: reply(message, b"stored"),
     )
     exchange = exchange_with(app, 1)
-    assert exchange.train({1: b""}, 1, 1.0)[0].body == b"trained"
-    assert exchange.release({1: b""}, 1.0)[0].body == b"stored"
+    assert [one.body for one in exchange.train({1: b""}, 1, 1.0)] == [b"trained"]
+    assert [one.body for one in exchange.release({1: b""}, 1.0)] == [b"stored"]
 
 
 def test_messages_say_their_round_and_type() -> None:
@@ -96,9 +128,9 @@ def test_messages_say_their_round_and_type() -> None:
         return reply(message, b"")
 
     exchange = exchange_with(app_of(handler), 1)
-    exchange.train({1: b""}, 12, 1.0)
-    exchange.evaluate({1: b""}, 12, 1.0)
-    exchange.release({1: b""}, 1.0)
+    list(exchange.train({1: b""}, 12, 1.0))
+    list(exchange.evaluate({1: b""}, 12, 1.0))
+    list(exchange.release({1: b""}, 1.0))
     assert seen == [
         ("train.round", "12", 5),
         ("evaluate.metrics", "12", 5),
@@ -133,14 +165,14 @@ def test_a_node_that_fails_is_a_reply_without_a_body() -> None:
 )
 def test_a_reply_of_another_form_has_no_body(content: RecordDict) -> None:
     app = app_of(lambda message, context: Message(content, reply_to=message))
-    assert exchange_with(app, 1).train({1: b""}, 1, 1.0) == [
-        Reply(1, None, "a reply without a body")
-    ]
+    replies = list(exchange_with(app, 1).train({1: b""}, 1, 1.0))
+    assert replies == [Reply(1, None, "a reply without a body")]
 
 
 def test_an_error_of_the_transport_is_told_by_its_code() -> None:
     app = app_of(lambda message, context: Message(Error(7, "secret reason"), reply_to=message))
-    assert exchange_with(app, 4).train({4: b""}, 1, 1.0) == [Reply(4, None, "transport error 7")]
+    replies = list(exchange_with(app, 4).train({4: b""}, 1, 1.0))
+    assert replies == [Reply(4, None, "transport error 7")]
 
 
 def test_nodes_that_are_there_are_found_at_once() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloister_server.aggregation import apply_mean, weighted_mean
+from cloister_server.aggregation import apply_mean
 from cloister_server.checkpoint import RoundRecord, RunState, load_checkpoint
 from cloister_server.rounds import Coordinator
+from cloister_server.running_sum import RunningSum
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     Contribution,
@@ -108,9 +109,12 @@ def test_the_weights_are_those_of_a_literal_loop(
         replies = [split(unpack(answer(request), Contribution)[1]) for answer in nodes.values()]
         for model in plan.active(number):
             kind = model.spec.kind
-            named = zip(("north", "south", "west"), replies, strict=True)
-            mean = weighted_mean({n: d[kind] for n, d in named}, plan.declared_sizes)
-            moved = apply_mean(state.weights[kind], mean, model, number, state.optimizer(kind))
+            running = RunningSum()
+            for name, deltas in zip(("north", "south", "west"), replies, strict=True):
+                running.add(deltas[kind], plan.declared_sizes[name])
+            moved = apply_mean(
+                state.weights[kind], running.mean(), model, number, state.optimizer(kind)
+            )
             state.weights[kind] = moved
     assert same_bits(trained, state.weights)
 

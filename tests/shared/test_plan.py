@@ -2,13 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from cloister_shared.model_specs.dkt import DktSpec
-from cloister_shared.plan import Plan
+from cloister_shared.plan import MAX_LEARNERS, Plan
 from cloister_shared.privacy import NonPrivate, SampledGaussian
 
 DKT = {
@@ -52,7 +53,10 @@ def with_model(**fields: Any) -> dict[str, Any]:
         {**DOCUMENT, "deadline_s": 0},
         {**DOCUMENT, "deadline_s": math.inf},
         {**DOCUMENT, "trust": "coordinator"},
-        {**DOCUMENT, "schema_version": 2},
+        {**DOCUMENT, "schema_version": 3},
+        {**DOCUMENT, "schema_version": 1, "compression": "int8"},
+        {**DOCUMENT, "compression": "int4"},
+        {**DOCUMENT, "declared_sizes": {"north": MAX_LEARNERS, "south": 1}},
         {**DOCUMENT, "dependencies": ["evil"]},
         {**DOCUMENT, "metrics": {"every_rounds": 2}},
         {**DOCUMENT, "metrics": {"every_rounds": 0, "noise_multiplier": 5.0}},
@@ -101,6 +105,28 @@ def test_equal_plans_are_equal_bytes_in_whatever_order_they_list_their_nodes() -
     assert one.model_dump_json() == other.model_dump_json()
 
 
+FROZEN = Path(__file__).parent / "frozen" / "plan_schema_1.json"
+"""A plan as the release before schema 2 wrote it, never to be changed, and its digest there."""
+FROZEN_DIGEST = "01bb600f7bd1169823f0e7fc7da0b2c9d9991c18b022bc2bec16679af9d33d2a"
+
+
+def test_a_plan_of_the_release_before_keeps_its_bytes_and_its_digest() -> None:
+    """Nodes and coordinators of two adjacent releases must mean the same plan."""
+    text = FROZEN.read_text().strip()
+    plan = Plan.model_validate_json(text)
+    assert plan.digest == FROZEN_DIGEST
+    assert plan.model_dump_json() == text
+    assert plan.compression == "none"
+
+
+def test_a_plan_has_the_lowest_schema_that_says_all_it_holds() -> None:
+    old, new = (Plan.model_validate({**DOCUMENT, **more}) for more in ({}, {"compression": "int8"}))
+    assert (old.schema_version, new.schema_version) == (1, 2)
+    assert "compression" not in old.model_dump_json()
+    again = Plan.model_validate_json(new.model_dump_json())
+    assert (again, again.digest) == (new, new.digest)
+
+
 def test_every_setting_is_in_the_digest() -> None:
     before = Plan.model_validate(DOCUMENT)
     digests = {before.digest}
@@ -112,6 +138,7 @@ def test_every_setting_is_in_the_digest() -> None:
         {"metrics": {"every_rounds": 2, "noise_multiplier": 5.0}},
         {"metrics": {"every_rounds": 2, "noise_multiplier": 5.0, "bins": 10}},
         {"declared_sizes": {"north": 100, "south": 250}},
+        {"compression": "int8"},
         {"models": [RECOMMENDER, DKT]},
         {"models": [{**DKT, "rounds": 4}, RECOMMENDER]},
         {"models": [{**DKT, "local": {"steps": 2, "window": 50}}, RECOMMENDER]},

@@ -9,8 +9,9 @@ from tests.system.consortium import CURRICULUM, NAMES
 from tests.system.processes import Replies, checkpoint, replies
 
 from cloister_client.home import NodeHome
-from cloister_server.aggregation import OptimizerState, apply_mean, weighted_mean
+from cloister_server.aggregation import OptimizerState, apply_mean
 from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState, read_checkpoint
+from cloister_server.running_sum import RunningSum
 from cloister_shared.messages import Contribution, Release, split, unpack
 from cloister_shared.model_specs import Weights
 from cloister_shared.privacy import LedgerExport, verify_ledger
@@ -104,12 +105,12 @@ def replayed(directory: Path, state: RunState) -> Weights:
     (model,) = state.plan.models
     weights, optimizer = model.spec.initial_weights(CURRICULUM, 1), OptimizerState()
     for record in state.records:
-        deltas = {}
+        running = RunningSum()
         for name in record.participants:
             (path,) = sent["contribution", record.round, name].values()
-            deltas[name] = split(unpack(path.read_bytes(), Contribution)[1])["dkt"]
-        mean = weighted_mean(deltas, state.plan.declared_sizes)
-        weights = apply_mean(weights, mean, model, record.round, optimizer)
+            delta = split(unpack(path.read_bytes(), Contribution)[1])["dkt"]
+            running.add(delta, state.plan.declared_sizes[name])
+        weights = apply_mean(weights, running.mean(), model, record.round, optimizer)
     return weights
 
 

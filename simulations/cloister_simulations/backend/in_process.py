@@ -6,7 +6,7 @@ this package; tests/simulations/backend holds the contract.
 
 import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.user_config import UserConfig
@@ -66,10 +66,11 @@ class InProcessGrid(Grid):
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push and pull; every node answers before this returns, so ``timeout`` is not needed."""
+    ) -> Iterator[Message]:
+        """Each node answers when its turn comes: only one reply is held. Nobody is waited for."""
         del timeout
-        return self.pull_messages(self.push_messages(messages))
+        for message in messages:
+            yield from self.pull_messages([self._deliver(message)])
 
     def _deliver(self, message: Message) -> str:
         identifier = uuid.uuid4().hex

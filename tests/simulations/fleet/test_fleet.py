@@ -10,7 +10,7 @@ import pytest
 from cloister_client.histories import History, MemoryHistorySource
 from cloister_client.kernels.loader import SWITCH, kernels
 from cloister_client.training import train_round
-from cloister_server.aggregation import weighted_mean
+from cloister_server.running_sum import RunningSum
 from cloister_shared.errors import ConfigError, DataError
 from cloister_shared.messages import Contribution, TrainRequest, join, pack, split, unpack
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -97,7 +97,7 @@ def together(
 
 def one_by_one(plan: Plan, weights: Weights, clients: Sequence[Client]) -> Weights:
     model = plan.models[0]
-    deltas = {}
+    running = RunningSum()
     for client in clients:
         source = MemoryHistorySource({str(at): one for at, one in enumerate(client.data)})
         result = train_round(
@@ -109,8 +109,8 @@ def one_by_one(plan: Plan, weights: Weights, clients: Sequence[Client]) -> Weigh
             local=model.local,
             declared_size=client.declared_size,
         )
-        deltas[str(client.number)] = result.delta
-    return weighted_mean(deltas, {str(one.number): one.declared_size for one in clients})
+        running.add(result.delta, client.declared_size)
+    return running.mean()
 
 
 def assert_alike(ours: Weights, theirs: Weights) -> None:
