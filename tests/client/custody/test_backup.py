@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from cloister_client import wishes
 from cloister_client.app import node_from_home
@@ -22,6 +24,7 @@ from cloister_client.custody.restore import restore
 from cloister_client.histories import Interaction
 from cloister_client.home import NodeHome
 from cloister_server.notary import Notary
+from cloister_shared.cli import build_app
 from cloister_shared.errors import CloisterError, ConfigError, DataError, LedgerError
 from cloister_shared.messages import Refusal, TrainRequest, join, pack, pack_receipts, unpack
 from cloister_shared.privacy import verify_ledger
@@ -416,3 +419,24 @@ def test_a_manifest_names_no_learner(backup: Path) -> None:
     assert "learner" not in text
     assert set(json.loads(text)) == {"format", "node", "key", "head", "files", "signature"}
     assert re.search(r'"length": ?6', text)
+
+
+def cloister(*words: str | Path) -> Result:
+    return CliRunner().invoke(build_app(), [*map(str, words)], env={"COLUMNS": "200"})
+
+
+def test_an_operator_is_told_that_a_restored_node_counts_as_spent(
+    schools: Schools, tmp_path: Path
+) -> None:
+    file, folder = tmp_path / "oak.backup", tmp_path / "new" / "oak"
+    made = cloister("node", "backup", schools.folders["oak"], file)
+    assert made.exit_code == 0, made.output
+    assert "included" in made.output
+    restored = cloister("node", "restore", file, folder)
+    assert "all counts as spent until the coordinator's receipt" in restored.output
+    budget = cloister("node", "budget", folder).output
+    assert "Restored from a backup: all counts as spent until the coordinator's receipt." in budget
+    assert budget.count("100.0%") > 0
+    assert cloister("node", "restore", file, folder).exception.exit_code == 3
+    assert cloister("node", "restore", tmp_path / "none", tmp_path / "x").exception.exit_code == 4
+    assert cloister("node", "backup", folder, file).exception.exit_code == 3
