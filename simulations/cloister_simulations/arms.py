@@ -14,6 +14,8 @@ from cloister_server.rounds import Coordinator
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
+from cloister_shared.privacy.audit_report import AuditReport
+from cloister_simulations.auditing import AUDIT, audit_arm
 from cloister_simulations.backend import run_apps
 from cloister_simulations.config import PRIVATE_ARMS, ArmName, SimulationConfig
 from cloister_simulations.evaluation import Evaluator
@@ -65,8 +67,15 @@ class ArmRunner:
         nodes = self.nodes(arm)
         rounds, final = self._local_only() if arm == "local_only" else self._shared(arm, nodes)
         seconds = perf_counter() - began
-        private = arm in PRIVATE_ARMS
-        return Arm(name=arm, private=private, rounds=rounds, final=final, seconds=seconds), nodes
+        done = Arm(
+            name=arm,
+            private=arm in PRIVATE_ARMS,
+            rounds=rounds,
+            final=final,
+            seconds=seconds,
+            audit=self._audit(arm, nodes),
+        )
+        return done, nodes
 
     def nodes(self, arm: ArmName) -> SimulatedNodes:
         """The nodes of an arm; only those of ``federated`` may be homes on disk."""
@@ -126,6 +135,14 @@ class ArmRunner:
             for model in plan.models
         }
         return rounds, final
+
+    def _audit(self, arm: ArmName, nodes: SimulatedNodes) -> tuple[AuditReport, ...]:
+        """What the audit of an arm with noise found, where audits are asked for."""
+        privacy = self.config.privacy
+        if not privacy.audit or arm not in PRIVATE_ARMS:
+            return ()
+        file = self.directory / arm / AUDIT
+        return audit_arm(self.plan(arm), nodes, file, privacy.budget.delta, self.reporter)
 
     def _local_only(self) -> tuple[tuple[RoundResult, ...], dict[str, Figures]]:
         """Every institution alone, without noise, each with a model of its own."""

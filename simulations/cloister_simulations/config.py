@@ -151,6 +151,8 @@ class SimulationPrivacy(Frozen):
     noise: Literal["system", "keyed"] = "system"
     spare_rounds: int = Field(default=1, ge=0)
     metrics: PrivateMetrics | None = None
+    audit: bool = False
+    """Attack the code with canaries before an arm with noise counts as done: seconds an arm."""
 
 
 class SimulationConfig(Frozen):

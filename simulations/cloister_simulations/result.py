@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from cloister_shared.frozen import Frozen
+from cloister_shared.privacy.audit_report import AuditReport
 from cloister_shared.privacy.figures import Breakdown, PrivateFigures
 from cloister_shared.privacy.ledger_format import Role
 
@@ -106,6 +107,8 @@ class Arm(Frozen):
     rounds: tuple[RoundResult, ...] = ()
     final: dict[str, Figures]
     seconds: float = Field(ge=0)
+    audit: tuple[AuditReport, ...] = ()
+    """What canaries proved of the code that trained it, by model kind."""
 
 
 class SimulationResult(Frozen):

@@ -72,6 +72,7 @@ def render_report(result: SimulationResult) -> str:
             for kind in result.model_kinds
         ],
         spend=_spend_panel(result),
+        audit=tables.audit_table(result),
         cost=tables.cost_table(result),
         rejections=tables.rejections_table(result),
         config=json.dumps(result.config, indent=2, ensure_ascii=False),

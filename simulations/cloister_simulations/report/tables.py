@@ -167,6 +167,31 @@ def spend_table(result: SimulationResult) -> Table:
     return Table(f"Learners and ε by node{_of_all(shown, result)}", head, rows, (0, 4))
 
 
+def audit_table(result: SimulationResult) -> Table:
+    """What is claimed of the code that trained arms with noise, and what canaries proved of it."""
+    rows = tuple(
+        (
+            wording.label(arm.name),
+            wording.title_of(report.kind),
+            f"noise multiplier {report.event.noise_multiplier:g}, {report.canaries:,} canaries",
+            wording.epsilon(report.claim),
+            f"{report.lower_bound:.2f}",
+            f"{report.correct} of {report.guesses}",
+        )
+        for arm in result.arms
+        for report in arm.audit
+    )
+    head = (
+        "arm",
+        "model",
+        "one step audited",
+        "claimed ε",
+        "empirical lower bound",
+        "right guesses",
+    )
+    return Table("Audit of the code", head, rows, (0, 1, 2))
+
+
 def cost_table(result: SimulationResult) -> Table:
     """What each arm cost: rounds, time, bytes, and how many contributions were rejected."""
     rows = tuple(

@@ -29,6 +29,9 @@ def print_summary(result: SimulationResult, console: Console) -> None:
         if groups.rows:
             console.print(_rich(groups))
     console.print(_rich(tables.spend_table(result)))
+    audit = tables.audit_table(result)
+    if audit.rows:
+        console.print(_rich(audit))
     console.print(_rich(tables.cost_table(result)))
     console.print(
         f"Simulation only: exact metrics, as no node would release them. "

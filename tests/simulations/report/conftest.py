@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from cloister_shared.privacy import SampledGaussian
+from cloister_shared.privacy.audit_report import AuditReport
 from cloister_shared.privacy.figures import PrivateFigure, PrivateFigures
 from cloister_simulations.result import (
     Arm,
@@ -129,6 +131,24 @@ def make_result() -> MakeResult:
         return SimulationResult.model_validate({**document, **fields})
 
     return make
+
+
+@pytest.fixture
+def audit_report() -> AuditReport:
+    return AuditReport(
+        kind="dkt",
+        event=SampledGaussian(noise_multiplier=1.0, sampling_rate=1.0, steps=1),
+        clip_norm=0.5,
+        noise="gaussian",
+        delta=1e-6,
+        claim=4.887,
+        lower_bound=2.907,
+        p=1e-3,
+        canaries=100_000,
+        guesses=2000,
+        correct=1897,
+        code_version="0.1.0",
+    )
 
 
 @pytest.fixture

@@ -138,3 +138,11 @@ def test_long_names_of_like_beginnings_stay_apart_in_plots(make_result, result):
     page = render_report(make_result(nodes=nodes))
     assert "University …e, campus 1</text>" in page
     assert "University …e, campus 2</text>" in page
+
+
+def test_an_audit_is_shown_where_there_was_one(make_result, result, audit_report):
+    assert "Audit of the code" not in render_report(result)
+    arms = (result.arms[0].model_copy(update={"audit": (audit_report,)}), *result.arms[1:])
+    page = render_report(make_result(arms=arms))
+    assert "Audit of the code" in page
+    assert "empirical lower bound" in page

@@ -137,6 +137,14 @@ def test_rejected_contributions_are_listed_with_their_reason(result):
     assert ("federated", "17", "Dogwood school", "not_finite") in rows
 
 
+def test_what_an_audit_proved_stands_beside_what_is_claimed(make_result, audit_report):
+    audited = arm("federated", private=True, auc=0.7).model_copy(update={"audit": (audit_report,)})
+    table = tables.audit_table(make_result(arms=(audited, arm("pooled", auc=0.72))))
+    ((name, model, _, claim, found, right),) = table.rows
+    assert (name, model) == ("federated", "Knowledge tracer")
+    assert (claim, found, right) == ("4.89", "2.91", "1897 of 2000")
+
+
 UNCHARGED = NodeResult(name="a", declared_size=50, learners_train=40, learners_evaluation=8)
 
 
