@@ -1,4 +1,4 @@
-"""``cloister coordinator``: what an operator asks about runs."""
+"""``cloister coordinator …``: make a coordinator, invite schools, see runs."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,38 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cloister_server.arguments import Folder
 from cloister_server.checkpoint import RoundRecord, read_checkpoint
+from cloister_server.config import CoordinatorConfig
+from cloister_server.home import CoordinatorHome
+from cloister_server.node_commands import invite, nodes
+from cloister_shared.curriculum import load_curriculum
+from cloister_shared.printing import AsJson, show
+from cloister_shared.yaml_config import load_yaml
 
-app = typer.Typer(help="The coordinator's runs.", no_args_is_help=True)
+app = typer.Typer(help="A consortium's coordinator: nodes, runs.", no_args_is_help=True)
+app.command()(invite)
+app.add_typer(nodes, name="nodes")
 
 
-@app.callback()
-def coordinator() -> None:
-    """The coordinator's runs."""
+@app.command()
+def init(
+    folder: Folder,
+    config: Annotated[Path, typer.Option(help="The coordinator's settings, a YAML file.")],
+    curriculum: Annotated[Path, typer.Option(help="The consortium's curriculum, a JSON file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a coordinator: authority, certificate, keys. Back the folder up, show it nobody."""
+    home = CoordinatorHome.create(
+        folder, load_yaml(config, CoordinatorConfig), load_curriculum(curriculum)
+    )
+    document = {
+        "consortium": home.config.consortium,
+        "folder": str(folder),
+        "address": f"{home.config.address}:{home.config.port}",
+        "fingerprint": home.fingerprint,
+    }
+    show("A coordinator was made", document, as_json)
 
 
 @app.command()

@@ -5,9 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cloister_shared.frozen import Frozen
-
-Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-"""Public name of a consortium or a node."""
+from cloister_shared.kit import PublicName
 
 Host = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9.:-]+$")]
 """A DNS name or an IP address."""
@@ -45,7 +43,7 @@ class CoordinatorConfig(Frozen):
     A kit is valid for ``invitation_days``.
     """
 
-    consortium: Name
+    consortium: PublicName
     address: Host
     port: Port = 8443
     listen: Host = "0.0.0.0"  # noqa: S104 - nodes are elsewhere; see the guard

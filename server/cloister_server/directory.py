@@ -1,7 +1,6 @@
 """The consortium's nodes: whose keys were approved, who waits for that, who was shut out."""
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import AwareDatetime, Field
@@ -10,14 +9,7 @@ from cloister_server.locked_document import LockedDocument
 from cloister_shared.errors import PolicyError
 from cloister_shared.fingerprints import node_fingerprint
 from cloister_shared.frozen import Frozen
-
-
-class Standing(StrEnum):
-    """What a node may do."""
-
-    PENDING = "pending"
-    APPROVED = "approved"
-    REVOKED = "revoked"
+from cloister_shared.kit import PublicName, Standing
 
 
 class Member(Frozen):
@@ -25,16 +17,18 @@ class Member(Frozen):
 
     ``transport_key`` is its public P-384 key (PEM, SubjectPublicKeyInfo), which Flower's requests
     are authenticated with; ``signing_key`` its public Ed25519 key (hex), which its replies are
-    signed with.
+    signed with. ``since`` says from when on it has its standing, ``approved`` when it was approved
+    for the first time.
     """
 
-    name: str
+    name: PublicName
     transport_key: str
     signing_key: str
     declared_size: int = Field(ge=1)
     release: str
     standing: Standing
     since: AwareDatetime
+    approved: AwareDatetime | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -47,6 +41,16 @@ class _Members(Frozen):
 
     def with_one(self, member: Member) -> "_Members":
         return _Members(nodes={**self.nodes, member.name: member})
+
+    def without(self, name: str) -> "_Members":
+        return _Members(nodes={key: one for key, one in self.nodes.items() if key != name})
+
+    def require(self, name: str) -> Member:
+        if name not in self.nodes:
+            raise PolicyError(
+                f"no node called {name} has joined; see cloister coordinator nodes list", "node"
+            )
+        return self.nodes[name]
 
 
 class Directory:
@@ -84,7 +88,7 @@ class Directory:
     def add(self, member: Member) -> Member:
         """Keep a member that has joined; raises ``PolicyError`` if its keys or name are taken.
 
-        A name stays with its signing key for ever: so does the privacy ledger of that node.
+        Once approved, a name stays with its signing key for ever: so does that node's ledger.
         """
 
         def change(members: _Members) -> _Members:
@@ -95,36 +99,51 @@ class Directory:
 
     def approve(self, name: str) -> Member:
         """Let the pending member ``name`` take part."""
-        return self._set(name, Standing.APPROVED, {Standing.PENDING, Standing.APPROVED})
 
-    def revoke(self, name: str) -> Member:
-        """Shut the member ``name`` out, at once; to come back it must be invited again."""
-        return self._set(name, Standing.REVOKED, set(Standing))
-
-    def _set(self, name: str, standing: Standing, from_standings: set[Standing]) -> Member:
         def change(members: _Members) -> _Members:
-            member = members.nodes.get(name)
-            if member is None:
-                raise PolicyError(
-                    f"no node called {name} has joined; see cloister coordinator nodes list", "node"
-                )
-            if member.standing not in from_standings:
+            member = members.require(name)
+            if member.standing is Standing.REVOKED:
                 raise PolicyError(f"{name} was revoked; invite it again", "node")
-            if member.standing is standing:
+            if member.standing is Standing.APPROVED:
                 return members
-            now = datetime.now(UTC)
-            return members.with_one(member.model_copy(update={"standing": standing, "since": now}))
+            return members.with_one(_from_now_on(member, Standing.APPROVED))
 
         return self._document.change(change).nodes[name]
+
+    def revoke(self, name: str) -> Member:
+        """Shut the member ``name`` out, at once; to come back it must be invited again.
+
+        One that was never approved is forgotten: whoever it was has no claim to the name.
+        """
+
+        def change(members: _Members) -> _Members:
+            member = members.require(name)
+            if member.approved is None:
+                return members.without(name)
+            if member.standing is Standing.REVOKED:
+                return members
+            return members.with_one(_from_now_on(member, Standing.REVOKED))
+
+        before = self._document.read().require(name)
+        self._document.change(change)
+        return self.get(name) or _from_now_on(before, Standing.REVOKED)
+
+
+def _from_now_on(member: Member, standing: Standing) -> Member:
+    now = datetime.now(UTC)
+    first = now if standing is Standing.APPROVED else None
+    changed = {"standing": standing, "since": now, "approved": member.approved or first}
+    return member.model_copy(update=changed)
 
 
 def _require_free(members: _Members, new: Member) -> None:
     there = members.nodes.get(new.name)
     if there is not None and there.standing is Standing.APPROVED:
         raise PolicyError(f"{new.name} is a member already; revoke it first", "node")
-    if there is not None and there.signing_key != new.signing_key:
+    took_part = there is not None and there.approved is not None
+    if there is not None and took_part and there.signing_key != new.signing_key:
         raise PolicyError(
-            f"{new.name} has joined with another signing key before, and its privacy ledger "
+            f"{new.name} took part with another signing key before, and its privacy ledger "
             "belongs to that key; invite it under a new name",
             "node",
         )

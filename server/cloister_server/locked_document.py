@@ -42,8 +42,10 @@ class LockedDocument(Generic[Document]):
     def change(self, change: Callable[[Document], Document]) -> Document:
         """Replace the document by ``change`` of it, durably; one process at a time."""
         with self._alone():
-            changed = change(self.read())
-            write_durably(self._path, changed.model_dump_json(indent=1).encode(), SECRET)
+            before = self.read()
+            changed = change(before)
+            if changed is not before:
+                write_durably(self._path, changed.model_dump_json(indent=1).encode(), SECRET)
         return changed
 
     def _load(self) -> Document:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cloister_server.directory import Member, Standing
+from cloister_server.directory import Member
+from cloister_shared.kit import Standing
 from cloister_shared.signing import SigningKey
 
 

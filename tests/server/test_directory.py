@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from tests.server.members import member
 
-from cloister_server.directory import Directory, Member, Standing
+from cloister_server.directory import Directory, Member
 from cloister_shared.errors import ConfigError, PolicyError
+from cloister_shared.kit import Standing
 
 
 @pytest.fixture
@@ -38,13 +39,21 @@ def test_a_revoked_node_is_shut_out_at_once(directory: Directory, tmp_path: Path
 
 
 def test_a_revoked_node_may_join_again_with_its_signing_key(directory: Directory) -> None:
-    oak = directory.add(member("oak"))
+    directory.add(member("oak"))
+    oak = directory.approve("oak")
     directory.revoke("oak")
-    again = member("oak").model_copy(update={"signing_key": oak.signing_key})
-    assert directory.add(again).standing is Standing.PENDING
-    directory.revoke("oak")
-    with pytest.raises(PolicyError, match="joined with another signing key before"):
+    with pytest.raises(PolicyError, match="took part with another signing key before"):
         directory.add(member("oak"))
+    fresh = {"signing_key": oak.signing_key, "approved": oak.approved}
+    directory.add(member("oak").model_copy(update=fresh))
+    assert directory.approve("oak").approved == oak.approved
+
+
+def test_who_was_never_approved_has_no_claim_to_a_name(directory: Directory) -> None:
+    directory.add(member("oak"))
+    assert directory.revoke("oak").standing is Standing.REVOKED
+    assert directory.members() == ()
+    directory.add(member("oak"))
 
 
 def test_nobody_takes_a_members_name_or_keys(directory: Directory) -> None:

@@ -1,0 +1,132 @@
+"""``POST /v1/join``: the one path on the public listener that is open to strangers.
+
+It takes little, seldom: a signed request of at most 16 KiB, some a minute from one address. What it
+changes is a list for the operator to look at.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from ipaddress import ip_address, ip_network
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloister_server.directory import Member
+from cloister_server.home import CoordinatorHome
+from cloister_server.invitations import Invitations
+from cloister_shared import __version__
+from cloister_shared.errors import MessageError, PolicyError
+from cloister_shared.kit import (
+    MAX_REQUEST_BYTES,
+    JoinAnswer,
+    JoinRequest,
+    SignedRequest,
+    StandingRequest,
+)
+
+_BODY_SECONDS = 10.0
+_WINDOW_SECONDS = 60.0
+_ADDRESSES = 50
+"""How many addresses' shares all of them have together: a bound for whoever has many."""
+
+logger = logging.getLogger(__name__)
+
+
+class JoinLimit:
+    """Lets ``per_minute`` requests of one address through in a minute, and 50 times that in all."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._since = float("-inf")
+        self._counts: Counter[str] = Counter()
+
+    def takes(self, address: str, now: float) -> bool:
+        """Whether one more is taken at ``now`` (seconds of a monotonic clock)."""
+        if now - self._since >= _WINDOW_SECONDS:
+            self._since = now
+            self._counts.clear()
+        network = _network(address)
+        full = self._counts.total() >= _ADDRESSES * self._per_minute
+        if full or self._counts[network] >= self._per_minute:
+            return False
+        self._counts[network] += 1
+        return True
+
+
+def join_app(home: CoordinatorHome) -> ASGIApp:
+    """The route, for the listener that nodes reach; it looks at no path."""
+    invitations, directory = Invitations(home), home.directory()
+    limit = JoinLimit(home.config.limits.joins_per_minute)
+
+    def answer(body: bytes, address: str) -> JoinAnswer:
+        request = SignedRequest.parse(body)
+        if isinstance(request, JoinRequest):
+            member = invitations.redeem(request, address)
+            logger.info("%s joined, to be approved", member.name)
+        else:
+            member = _own(directory.get(request.node), request)
+        return JoinAnswer(
+            node=member.name,
+            consortium=home.config.consortium,
+            standing=member.standing,
+            declared_size=member.declared_size,
+            curriculum=home.curriculum.digest,
+            release=__version__,
+        )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        address = request.client.host if request.client else "unknown"
+        response = await _respond(request, address)
+        await response(scope, receive, send)
+
+    async def _respond(request: Request, address: str) -> Response:
+        if request.method != "POST":
+            return _error(405, "this path takes POST")
+        if not limit.takes(address, asyncio.get_running_loop().time()):
+            return _error(429, "too many requests to join; wait a minute")
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await _body(request)
+            said = await asyncio.to_thread(answer, body, address)
+        except (TimeoutError, ClientDisconnect):
+            return _error(408, "the request did not arrive in time")
+        except MessageError as error:
+            return _error(400, str(error))
+        except PolicyError as error:
+            logger.warning("a request to join from %s was refused: %s", address, error)
+            return _error(403, str(error))
+        return JSONResponse(said.model_dump(mode="json"))
+
+    return app
+
+
+def _own(member: Member | None, request: StandingRequest) -> Member:
+    if member is None or member.signing_key != request.signing_key:
+        raise PolicyError(f"the coordinator knows no node {request.node} with this key", "node")
+    return member
+
+
+async def _body(request: Request) -> bytes:
+    """The body; ``MessageError`` as soon as it is too long."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_REQUEST_BYTES:
+            raise MessageError(f"a request to join has at most {MAX_REQUEST_BYTES} bytes")
+    return bytes(body)
+
+
+def _error(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status, {"connection": "close"})
+
+
+def _network(address: str) -> str:
+    """The address, or the /64 network of it where one machine has that many."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))

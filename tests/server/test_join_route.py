@@ -1,0 +1,122 @@
+"""The path that is open to strangers: what it takes, and what it says."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from tests.server.conftest import CURRICULUM
+from tests.server.joining import body_of, request_with
+
+from cloister_server.config import CoordinatorConfig, Limits
+from cloister_server.home import CoordinatorHome
+from cloister_server.invitations import Invitations
+from cloister_server.join_route import JoinLimit, join_app
+from cloister_shared.kit import JoinAnswer, SignedRequest, Standing, StandingRequest
+from cloister_shared.signing import SigningKey
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> CoordinatorHome:
+    limits = Limits(joins_per_minute=3)
+    config = CoordinatorConfig(consortium="north", address="127.0.0.1", limits=limits)
+    return CoordinatorHome.create(tmp_path / "coordinator", config, CURRICULUM)
+
+
+def _post(
+    home: CoordinatorHome, *bodies: bytes | AsyncIterator[bytes], method: str = "POST"
+) -> list[httpx.Response]:
+    async def post() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(join_app(home))
+        async with httpx.AsyncClient(transport=transport, base_url="http://c") as client:
+            return [await client.request(method, "/v1/join", content=body) for body in bodies]
+
+    return anyio.run(post)
+
+
+def test_a_node_joins_and_asks_what_became_of_it(home: CoordinatorHome) -> None:
+    key = SigningKey.generate()
+    request = request_with(Invitations(home).issue("oak"), key)
+    join = SignedRequest.sign(request, key).model_dump_json().encode()
+    question = StandingRequest(node="oak", signing_key=key.public)
+    ask = SignedRequest.sign(question, key).model_dump_json().encode()
+    answers = [JoinAnswer.model_validate_json(one.content) for one in _post(home, join, ask)]
+    assert answers[0] == answers[1]
+    assert (answers[0].standing, answers[0].curriculum) == (Standing.PENDING, CURRICULUM.digest)
+    home.directory().approve("oak")
+    assert JoinAnswer.model_validate_json(_post(home, ask)[0].content).standing == "approved"
+
+
+def test_a_stranger_learns_nothing_of_a_member(home: CoordinatorHome) -> None:
+    _post(home, body_of(Invitations(home).issue("oak")))
+    key = SigningKey.generate()
+    bodies = [
+        SignedRequest.sign(StandingRequest(node=name, signing_key=key.public), key)
+        for name in ("oak", "elm")
+    ]
+    known, unknown = _post(home, *(one.model_dump_json().encode() for one in bodies))
+    assert known.status_code == unknown.status_code == 403
+    assert known.text.replace("oak", "elm") == unknown.text
+
+
+def test_a_refusal_says_why(home: CoordinatorHome) -> None:
+    signed = Invitations(home).issue("oak")
+    _, second = _post(home, body_of(signed), body_of(signed))
+    assert second.status_code == 403
+    assert "was used before, with other keys" in second.json()["error"]
+
+
+def test_a_request_that_its_keys_owner_did_not_sign_is_refused(home: CoordinatorHome) -> None:
+    document = json.loads(body_of(Invitations(home).issue("oak")))
+    document["request"]["declared_size"] = 700
+    (answer,) = _post(home, json.dumps(document).encode())
+    assert (answer.status_code, home.directory().members()) == (400, ())
+    assert "not signed with the key that it names" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\xff", b'{"request": {"type": "run"}}'])
+def test_what_is_no_request_is_refused(home: CoordinatorHome, body: bytes) -> None:
+    assert _post(home, body)[0].status_code == 400
+
+
+def test_a_key_of_another_kind_is_refused(home: CoordinatorHome) -> None:
+    document = json.loads(body_of(Invitations(home).issue("oak")))
+    document["request"]["transport_key"] = home.authority_pem()
+    assert _post(home, json.dumps(document).encode())[0].status_code == 400
+
+
+def test_a_long_body_is_not_read_to_its_end(home: CoordinatorHome) -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1024
+            yield bytes(1024)
+
+    assert _post(home, endless())[0].status_code == 400
+    assert read <= 64 * 1024
+
+
+def test_an_address_may_ask_a_few_times_a_minute(home: CoordinatorHome) -> None:
+    codes = [answer.status_code for answer in _post(home, *[b"{}"] * 5)]
+    assert codes == [400, 400, 400, 429, 429]
+
+
+def test_nothing_but_post_is_answered(home: CoordinatorHome) -> None:
+    assert _post(home, b"", method="GET")[0].status_code == 405
+
+
+def test_many_addresses_have_a_bound_together() -> None:
+    limit = JoinLimit(2)
+    taken = [limit.takes(f"10.0.{one // 256}.{one % 256}", now=0.0) for one in range(300)]
+    assert taken == [True] * 100 + [False] * 200
+    assert limit.takes("10.0.0.1", now=60.0)
+
+
+def test_a_network_that_one_machine_may_own_counts_as_one_address() -> None:
+    limit = JoinLimit(2)
+    assert [limit.takes(f"2001:db8::{one}", now=0.0) for one in range(3)] == [True, True, False]
+    assert limit.takes("2001:db8:1::1", now=0.0)
