@@ -3,15 +3,13 @@
 All use of Flower in this package is here and in :mod:`cloister_client.app`.
 """
 
-import logging
-import traceback
 from collections.abc import Callable
 from typing import Protocol
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from cloister_shared.errors import CloisterError
+from cloister_client.failures import log_failure
 from cloister_shared.messages import (
     BODY_KEY,
     EVALUATE_ACTION,
@@ -20,8 +18,6 @@ from cloister_shared.messages import (
     RELEASE_ACTION,
     TRAIN_ACTION,
 )
-
-_LOG = logging.getLogger(__name__)
 
 
 class Participant(Protocol):
@@ -76,14 +72,7 @@ def _answer(message: Message, answer: Callable[[bytes, bytes], bytes]) -> Messag
             receipts if isinstance(receipts, bytes) else b"",
         )
     except Exception as error:
-        _log(error)
+        log_failure(error)
         # Flower tells the coordinator an exception's text, which could hold learner data.
         raise RuntimeError("the node failed; its own log says why") from None
     return Message(RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: reply})}), reply_to=message)
-
-
-def _log(error: Exception) -> None:
-    """What failed and where; the text only of errors that are known to hold no learner data."""
-    text = str(error) if isinstance(error, CloisterError) else ""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    _LOG.error("the node failed: %s %s\n%s", type(error).__name__, text, where)

@@ -25,6 +25,8 @@ CONFIG, CURRICULUM, KEYS = "node.yaml", "curriculum.json", "keys"
 STORE, LEDGER = "store.sqlite", "ledger.sqlite"
 PSEUDONYM_KEY, ROLE_KEY, API_TOKEN = "pseudonym.key", "role.key", "api.token"
 SIGNING_KEY = "signing.key"
+RUNNING, LOGS = "run", "log"
+"""Folders of what is up over a home: made by ``cloister node up``."""
 _TOKEN_BYTES = 32
 
 

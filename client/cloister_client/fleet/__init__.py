@@ -1,0 +1,1 @@
+"""A node's side of a consortium: its link to the coordinator, its loop, and the trainer."""

@@ -1,0 +1,68 @@
+"""The trainer's own side: a warm node behind a pipe, at low priority, with one thread.
+
+``python -m cloister_client.fleet.training_process HOME DESCRIPTOR PARENT``; ends when its parent
+does. What nobody expected ends it too: it is started again with nothing of the old state, and the
+ledger keeps the charge.
+"""
+
+import os
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from cloister_client.app import node_from_home
+from cloister_client.failures import log_failure, place_of
+from cloister_client.fleet.trainer import READY
+from cloister_client.flower import Participant
+from cloister_client.home import LOGS, NodeHome
+from cloister_client.training.process import tune_process
+from cloister_shared.errors import CloisterError
+from cloister_shared.journal import Event, Journal
+from cloister_shared.supervision import end_with
+
+NICE = 10
+"""Added to the priority's number: whoever waits for an answer of the service comes first."""
+
+
+def main(folder: Path, descriptor: int, parent: int) -> None:
+    """Answer over the pipe until the parent hangs up."""
+    end_with(parent)
+    os.nice(NICE)
+    tune_process()
+    journal = Journal(folder / LOGS / "trainer.jsonl")
+    try:
+        node = node_from_home(NodeHome.open(folder))
+        with Connection(descriptor) as pipe:
+            journal.write(Event.READY, process="trainer", pid=os.getpid())
+            pipe.send_bytes(READY)
+            serve(pipe, node)
+    except (EOFError, ConnectionError):
+        return
+    except Exception as error:  # told without its text: it may hold a learner's record
+        code = error.exit_code if isinstance(error, CloisterError) else 1
+        log_failure(error)
+        journal.write(
+            Event.FAILED,
+            process="trainer",
+            error=type(error).__name__,
+            where=place_of(error),
+            exit_code=code,
+        )
+        sys.exit(code)
+
+
+def serve(pipe: Connection, node: Participant) -> None:
+    """Answer one request after another; ``EOFError`` when the parent hangs up."""
+    answers = {
+        "train": node.answer_train,
+        "evaluate": node.answer_evaluate,
+        "release": node.answer_release,
+    }
+    while True:
+        action, count = pipe.recv_bytes().decode().split()
+        frames = [pipe.recv_bytes() for _ in range(int(count))]
+        pipe.send_bytes(answers[action](*frames))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
