@@ -1,6 +1,8 @@
 """``cloister audit ledger`` as an auditor types it, who has a file and nothing else."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,23 @@ def test_a_file_that_is_no_export_is_a_data_error(tmp_path: Path, content: bytes
     assert isinstance(error, DataError)
     assert "letter.json" in str(error)
     assert error.exit_code == 4
+
+
+def test_an_auditor_needs_nothing_of_a_node_nor_of_a_coordinator(file: Path) -> None:
+    """Neither our other packages can be imported there, nor anything that only those use."""
+    absent = [
+        *(f"cloister_{role}" for role in ("client", "server", "simulations")),
+        *("torch", "opacus", "flwr", "sqlalchemy", "alembic", "fastapi", "sklearn", "matplotlib"),
+    ]
+    asked = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "from cloister_shared.cli import main\n"
+        f"sys.argv = ['cloister', 'audit', 'ledger', {str(file)!r}, '--json']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["entries"] == 6
