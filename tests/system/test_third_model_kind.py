@@ -84,14 +84,15 @@ class Consortium:
             self.installed[name, spec.kind] = weights
 
         learners = {str(seed): make_history(seed) for seed in range(start, start + 300)}
+        key = SigningKey.generate()
         return Node(
             name=name,
-            key=SigningKey.generate(),
+            key=key,
             declared_size=300,
             curriculum=CURRICULUM,
             policy=Policy(budget=BUDGET),
             source=MemoryHistorySource(learners),
-            ledger=MemoryLedger(BUDGET),
+            ledger=MemoryLedger(BUDGET, key=key),
             install=install,
         )
 
