@@ -13,6 +13,7 @@ from cloister_server.arguments import Folder
 from cloister_server.checkpoint import RoundRecord, read_checkpoint
 from cloister_server.config import CoordinatorConfig
 from cloister_server.home import CoordinatorHome
+from cloister_server.metric_commands import metrics
 from cloister_server.node_commands import invite, nodes
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.printing import AsJson, show
@@ -20,6 +21,7 @@ from cloister_shared.yaml_config import load_yaml
 
 app = typer.Typer(help="A consortium's coordinator: nodes, runs.", no_args_is_help=True)
 app.command()(invite)
+app.command()(metrics)
 app.add_typer(nodes, name="nodes")
 
 
