@@ -30,7 +30,7 @@ CONFIDENCE = 0.95
 """How often the true advantages of all attacks on a model are at least their lower bounds."""
 LOW_RATE = 0.01
 """A rate of false accusations at which an attack is worth something to an attacker."""
-MOST = 2000
+MOST = 1000
 """Learners of each role that are looked at, those who enrolled first."""
 _AT_ONCE = 200
 _SURELY_WRONG = 1e-7
