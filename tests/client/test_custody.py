@@ -307,6 +307,25 @@ def test_a_node_with_receipts_reads_nobody_where_they_cannot_be_read(schools: Sc
     assert kinds(schools.oak) == before
 
 
+def test_a_coordinator_that_dies_between_countersigning_and_checkpoint_gets_the_same_answers(
+    schools: Schools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DiedError(Exception):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise DiedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cloister_server.rounds.save_checkpoint", die)
+        with pytest.raises(DiedError):
+            schools.go_on(2)
+    assert kinds(schools.oak) == ROUND * 2
+    records = schools.go_on(3)
+    assert [record.participants for record in records] == [("elm", "oak")] * 2
+    assert kinds(schools.oak) == ROUND * 3, "what was asked again was charged once"
+
+
 def masked_export(home: NodeHome) -> str:
     ledger = home.ledger()
     text = ledger.export().model_dump_json()
