@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from cloister_shared import __version__
-from cloister_shared.errors import INTERRUPTED_EXIT_CODE, CloisterError, ConfigError
+from cloister_shared.errors import INTERRUPTED_EXIT_CODE, MEANINGS, CloisterError, ConfigError
 from cloister_shared.registry import Registry
 
 Commands = Registry[typer.Typer | Callable[..., None]]
@@ -17,18 +17,14 @@ COMMANDS: Commands = Registry("cloister.commands")
 AUDITS: Commands = Registry("cloister.audits")
 """What is below ``cloister audit``: packages bring their own."""
 
-EXIT_CODES = """Exit codes: 0 done · 1 defect of ours · 2 wrong usage · 3 bad config · 4 bad data ·
-5 budget exceeded · 6 run failed · 7 ledger broken · 8 refused by policy · 9 bad message ·
-10 service failed · 130 interrupted (run again to resume)."""
-
-
+EXIT_CODES = " · ".join(f"{code} {meaning}" for code, meaning in MEANINGS.items())
 EXTRAS = "install the extra that has it: pip install '.[server]', '.[client]' or '.[simulations]'"
 
 
 def build_app() -> typer.Typer:
     """The command with every contributed sub-command."""
     app = typer.Typer(
-        help=f"Cloister {__version__}. {EXIT_CODES}",
+        help=f"Cloister {__version__}. Exit codes: {EXIT_CODES} (run again to resume).",
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,  # they may hold learner records and keys
     )

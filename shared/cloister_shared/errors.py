@@ -87,3 +87,19 @@ class ServiceError(CloisterError):
 
 
 INTERRUPTED_EXIT_CODE = 130
+
+MEANINGS = {
+    0: "done",
+    1: "defect of ours",
+    2: "wrong usage",
+    ConfigError.exit_code: "bad config",
+    DataError.exit_code: "bad data",
+    BudgetExceededError.exit_code: "budget exceeded",
+    RunError.exit_code: "run failed",
+    LedgerError.exit_code: "ledger broken",
+    PolicyError.exit_code: "refused by policy",
+    MessageError.exit_code: "bad message",
+    ServiceError.exit_code: "service failed",
+    INTERRUPTED_EXIT_CODE: "interrupted",
+}
+"""What each exit code of a command says."""

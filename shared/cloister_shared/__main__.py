@@ -1,0 +1,5 @@
+"""``python -m cloister_shared``: the command ``cloister``, wherever its script was put."""
+
+from cloister_shared.cli import main
+
+main()
