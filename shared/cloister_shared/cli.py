@@ -30,7 +30,7 @@ def build_app() -> typer.Typer:
     )
     audit = typer.Typer(help="Check what a node says of itself.", no_args_is_help=True)
     audit.callback()(_audit)
-    _add_all(audit, AUDITS)
+    _add_all(audit, AUDITS, "audit ")
     app.add_typer(audit, name="audit")
     _add_all(app, COMMANDS)
     return app
@@ -40,18 +40,18 @@ def _audit() -> None:
     """Check what a node says of itself."""
 
 
-def _add_all(app: typer.Typer, commands: Commands) -> None:
+def _add_all(app: typer.Typer, commands: Commands, above: str = "") -> None:
     for name in commands:
-        _add(app, commands, name)
+        _add(app, commands, name, above)
 
 
-def _add(app: typer.Typer, commands: Commands, name: str) -> None:
+def _add(app: typer.Typer, commands: Commands, name: str, above: str) -> None:
     """Add the sub-command, or one that says which package it lacks, whatever it was asked."""
     try:
         command = commands.get(name)
     except ModuleNotFoundError as error:
         anything = {"allow_extra_args": True, "ignore_unknown_options": True}
-        app.command(name, context_settings=anything)(_unavailable(name, error.name))
+        app.command(name, context_settings=anything)(_unavailable(above + name, error.name))
         return
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=name)

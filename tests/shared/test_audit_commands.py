@@ -107,21 +107,33 @@ def test_a_file_that_is_no_export_is_a_data_error(tmp_path: Path, content: bytes
     assert error.exit_code == 4
 
 
-def test_an_auditor_needs_nothing_of_a_node_nor_of_a_coordinator(file: Path) -> None:
-    """Neither our other packages can be imported there, nor anything that only those use."""
-    absent = [
-        *(f"cloister_{role}" for role in ("client", "server", "simulations")),
-        *("torch", "opacus", "flwr", "sqlalchemy", "alembic", "fastapi", "sklearn", "matplotlib"),
-    ]
+ABSENT = [
+    *(f"cloister_{role}" for role in ("client", "server", "simulations")),
+    *("torch", "opacus", "flwr", "sqlalchemy", "alembic", "fastapi", "sklearn", "matplotlib"),
+]
+
+
+def audit_alone(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """``cloister audit`` where neither our other packages nor what only those use can be had."""
     asked = (
         "import sys\n"
-        f"sys.modules.update(dict.fromkeys({absent!r}))\n"
+        f"sys.modules.update(dict.fromkeys({ABSENT!r}))\n"
         "from cloister_shared.cli import main\n"
-        f"sys.argv = ['cloister', 'audit', 'ledger', {str(file)!r}, '--json']\n"
+        f"sys.argv = ['cloister', 'audit', *{arguments!r}]\n"
         "main()"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", asked], capture_output=True, text=True, check=False
     )
+
+
+def test_an_auditor_needs_nothing_of_a_node_nor_of_a_coordinator(file: Path) -> None:
+    done = audit_alone("ledger", str(file), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["entries"] == 6
+
+
+def test_an_audit_that_needs_a_node_says_what_to_install() -> None:
+    done = audit_alone("privacy", "--kind", "dkt")
+    assert done.returncode == 3
+    assert "`cloister audit privacy` needs the package cloister_client" in done.stderr
