@@ -9,6 +9,7 @@ from cloister_client.activation import Activation
 from cloister_client.flower import make_client_app
 from cloister_client.home import NodeHome
 from cloister_client.node import Node
+from cloister_client.residuals import FOLDER, FileResiduals
 from cloister_client.training.process import tune_process
 from cloister_shared.errors import ConfigError
 
@@ -44,6 +45,7 @@ def node_from_home(home: NodeHome) -> Node:
         activate=activation.activate,
         cohorts=home.config.cohorts,
         witness=home.config.coordinator_key,
+        residuals=FileResiduals(home.path / FOLDER),
     )
 
 

@@ -6,7 +6,7 @@ Bytes in, bytes out; the transport is in :mod:`cloister_client.flower`.
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cloister_client.admission import admit, admit_size
@@ -15,7 +15,9 @@ from cloister_client.histories import HistorySource, SilentSource
 from cloister_client.installing import Activate, Install, install_release, leave_it
 from cloister_client.ledger import RESTORED, Ledger
 from cloister_client.releases import Granted, release_once
+from cloister_client.residuals import MemoryResiduals, Residuals, compress
 from cloister_client.training import train_round
+from cloister_shared.compression import Arrays, Compression, decode
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import (
     BudgetExceededError,
@@ -38,7 +40,7 @@ from cloister_shared.messages import (
     split,
     unpack,
 )
-from cloister_shared.model_specs import Weights, check_weights
+from cloister_shared.model_specs import Weights
 from cloister_shared.plan import MetricPlan, ModelPlan, Plan
 from cloister_shared.privacy.ledger_format import (
     ROLES,
@@ -68,6 +70,7 @@ class Node:
 
     ``key`` signs whatever it answers. ``cohorts`` is its public enrolment calendar. ``witness`` is
     the coordinator's public key, if it is known from elsewhere than its first receipt.
+    ``residuals`` are what compression owes, from one reply to the next.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Node:
     noise: NoiseFactory = system_noise
     activate: Activate = leave_it
     witness: str | None = None
+    residuals: Residuals = field(default_factory=MemoryResiduals)
 
     def answer_train(self, message: bytes, receipts: bytes = b"") -> bytes:
         """A contribution, or a refusal that tells nothing about learners."""
@@ -108,6 +112,7 @@ class Node:
         reply = pack_signed(receipt, {}, self.key)
         # Only now: what becomes of the models here depends on learners' records.
         self.activate(release.plan.digest, release.round)
+        self.residuals.forget(release.plan.run)
         return reply
 
     def check_plan(self, plan: Plan) -> None:
@@ -161,7 +166,7 @@ class Node:
 
     def _contribute(self, request: TrainRequest, arrays: Weights, checksum: str) -> bytes:
         plan = request.plan
-        weights = _weights_of(plan.active(request.round), arrays)
+        weights = _weights_of(plan.active(request.round), arrays, plan.compression)
         self._admit(plan)
         events = plan.charge_events(request.round)
         noise = {kind: self._noise(plan, request.round, kind) for kind in weights}
@@ -240,7 +245,18 @@ class Node:
         contribution = Contribution(
             plan=request.plan.digest, round=request.round, node=self.name, head=granted.head
         )
-        return pack_signed(contribution, join(deltas), self.key), tuple(events)
+        return self._packed(contribution, request.plan, deltas), tuple(events)
+
+    def _packed(self, contribution: Contribution, plan: Plan, deltas: dict[str, Weights]) -> bytes:
+        """The signed bytes; what compression leaves of the deltas is on disk before they are."""
+        if plan.compression == "none":
+            return pack_signed(contribution, join(deltas), self.key)
+        before = self.ledger.last_reply(plan.run)
+        owed = {} if before is None else self.residuals.load(plan.run, before)
+        sent, left = compress(deltas, owed, plan, contribution.round)
+        reply = pack_signed(contribution, sent, self.key)
+        self.residuals.keep(plan.run, hashlib.sha256(reply).hexdigest(), left, before)
+        return reply
 
     def _evaluate(
         self,
@@ -282,17 +298,17 @@ class Node:
         return pack_signed(refusal, {}, self.key)
 
 
-def _weights_of(models: tuple[ModelPlan, ...], arrays: Weights) -> dict[str, Weights]:
-    """The arrays by model kind; ``MessageError`` unless they are those of ``models``."""
+def _weights_of(
+    models: tuple[ModelPlan, ...], arrays: Arrays, compression: Compression = "none"
+) -> dict[str, Weights]:
+    """The weights by model kind; ``MessageError`` unless they are those of ``models``."""
     specs = {model.spec.kind: model.spec for model in models}
     if not specs:
         raise MessageError("the plan has no such round, or no metrics after it")
-    weights = split(arrays)
-    if weights.keys() != specs.keys():
+    sent = split(arrays)
+    if sent.keys() != specs.keys():
         raise MessageError("the round is for other models than were sent")
-    for kind, spec in specs.items():
-        check_weights(weights[kind], spec)
-    return weights
+    return {kind: decode(sent[kind], spec, compression) for kind, spec in specs.items()}
 
 
 def refusal_code(error: CloisterError) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cloister_shared.compression import Compression
 from cloister_shared.frozen import Frozen
 from cloister_shared.model_specs import SPECS
 from cloister_shared.plan import GroupName, LocalTraining, ServerOptimizer, check_groups
@@ -175,6 +176,8 @@ class SimulationConfig(Frozen):
     backend: Literal["in_process", "ray"] = "in_process"
     together: bool = False
     """Train the institutions of the federated arm without noise together, as a fleet."""
+    compression: Compression = "none"
+    """How weights and contributions are sent, in all arms."""
     quorum_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the institutions that must contribute to a round."""
     deadline_s: float = Field(default=600.0, gt=0)
@@ -191,6 +194,8 @@ class SimulationConfig(Frozen):
             problems.append("each model kind stands once")
         if self.backend == "ray" and self.storage != "disk":
             problems.append("the ray backend needs storage: disk, its nodes are processes")
+        if self.together and self.compression != "none":
+            problems.append("institutions that train together send nothing to compress")
         if self.privacy.metrics and self.evaluation.predictions == "last":
             problems.append("private metrics count all predictions, not each learner's last")
         if len(set(self.arms)) < len(self.arms):

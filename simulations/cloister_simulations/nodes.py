@@ -19,6 +19,7 @@ from cloister_client.histories import HistorySource, Interaction
 from cloister_client.home import NodeHome
 from cloister_client.ledger import Ledger, MemoryLedger
 from cloister_client.node import Node, NoiseFactory, system_noise
+from cloister_client.residuals import MemoryResiduals
 from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError, LedgerError
@@ -92,6 +93,7 @@ class MemoryNodes:
     enforced: bool
     models: dict[tuple[str, str], Weights] = field(default_factory=dict)
     _ledgers: dict[str, Ledger] = field(default_factory=dict)
+    _residuals: dict[str, MemoryResiduals] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -114,6 +116,7 @@ class MemoryNodes:
             ledger=self._ledger(name),
             install=partial(self._install, name),
             noise=noise_factory(self.seed, name),
+            residuals=self._residuals.setdefault(name, MemoryResiduals()),
         )
 
     def _ledger(self, name: str) -> Ledger:

@@ -37,6 +37,7 @@ def make_plan(
         quorum=max(1, math.ceil(config.quorum_share * len(declared_sizes))),
         deadline_s=config.deadline_s,
         metrics=_metric_plan(config) if private else None,
+        compression=config.compression,
     )
 
 

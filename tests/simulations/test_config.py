@@ -104,6 +104,10 @@ def test_three_mistakes_are_told_in_one_sentence(load: Callable[..., object]) ->
         (lambda document: _second_model(document, kind="dkt"), "each model kind stands once"),
         (lambda document: _second_model(document, kind="sakt"), "'sakt'; known: dkt, recommender"),
         (lambda document: document.update(backend="ray"), "the ray backend needs storage: disk"),
+        (
+            lambda document: document.update(together=True, compression="int8"),
+            "send nothing to compress",
+        ),
         (lambda document: document.update(arms=["pooled", "pooled"]), "each arm stands once"),
         (lambda document: document.update(arms=["pooled", "alone"]), "arms.1: Input should be"),
         (lambda document: document.update(name="../tiny"), "name: String should match"),

@@ -112,3 +112,11 @@ def test_a_spec_gets_the_curriculums_sizes_and_only_options_of_its_kind(
     wrong = model.model_copy(update={"spec": {"hidden": 0, "depth": 2}})
     with pytest.raises(ConfigError, match=r"model dkt: hidden: .*; depth: Extra inputs"):
         make_spec(wrong, curriculum)
+
+
+@pytest.mark.parametrize(("compression", "schema"), [("none", 1), ("int8", 2)])
+def test_messages_are_compressed_where_the_config_says_so(
+    make_config: MakeConfig, curriculum: Curriculum, compression: str, schema: int
+) -> None:
+    plan = make_plan(make_config(compression=compression), "run", curriculum, SIZES, private=True)
+    assert (plan.compression, plan.schema_version) == (compression, schema)

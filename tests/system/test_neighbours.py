@@ -21,6 +21,7 @@ from cloister_client.node import Node
 from cloister_client.store import Store
 from cloister_server.flower import Reply
 from cloister_server.rounds import Coordinator
+from cloister_shared.compression import Compression
 from cloister_shared.errors import RunError
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.model_specs.recommender import RecommenderSpec
@@ -129,7 +130,7 @@ def _group(number: int) -> str | None:
     return "B" if number == 3 else "A" if number % 5 == 0 else None
 
 
-def make_plan(rounds: int) -> Plan:
+def make_plan(rounds: int, compression: Compression) -> Plan:
     noise = BUDGET.calibrate(0.5, 1, 2 * ROUNDS * STEPS)
     mechanism = Mechanism(noise_multiplier=noise, clip_norm=0.1, sampling_rate=0.5)
     specs = (DktSpec(skills=2, hidden=3), RecommenderSpec(items=2, factors=2, negatives=1))
@@ -147,6 +148,7 @@ def make_plan(rounds: int) -> Plan:
         metrics=MetricPlan(
             every_rounds=ROUNDS, noise_multiplier=20.0, bins=5, groups=("A", "B", "C")
         ),
+        compression=compression,
     )
 
 
@@ -165,6 +167,8 @@ def run(
     alone: bool = False,
     before: Mapping[int, Change] | None = None,
     rounds: int = ROUNDS,
+    *,
+    compression: Compression = "none",
 ) -> Told:
     """A run of two schools; oak's learners are all ``but`` one."""
     homes = {
@@ -173,7 +177,7 @@ def run(
     }
     nodes = {sender: node_from_home(home) for sender, home in homes.items()}
     exchange = RecordingExchange(nodes, homes, before or {})
-    plan = make_plan(rounds)
+    plan = make_plan(rounds, compression)
     start = {
         model.spec.kind: model.spec.initial_weights(CURRICULUM, seed=1) for model in plan.models
     }
@@ -250,6 +254,16 @@ def test_a_learner_alone_in_a_cohort_is_not_missed(everybody: Told, tmp_path: Pa
     with_them, without = (run(tmp_path / str(but), but, alone=True) for but in (None, ONE))
     require_equal(with_them, without)
     require_equal(everybody, without)
+
+
+def test_compression_tells_nothing_more(everybody: Told, tmp_path: Path) -> None:
+    """Numbers and scales are made of what was noised; what is owed has no length of its own."""
+    with_them, without = (run(tmp_path / str(but), but, compression="int8") for but in (None, ONE))
+    require_equal(with_them, without)
+    assert all(
+        len(short) <= len(long)
+        for short, long in zip(with_them.messages, everybody.messages, strict=True)
+    )
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,13 @@ class Ledger(ABC):
             keys = list(self._caught_up().released)
         return {number for name, number, read in keys if (name, read) == (run, role)}
 
+    def last_reply(self, run: str, role: Role = "train") -> str | None:
+        """SHA-256 of the bytes that were committed last in ``run``; ``None`` before the first."""
+        with self._transaction():
+            released = self._caught_up().released.items()
+            of_run = [one for (name, _, read), one in released if (name, read) == (run, role)]
+        return max(of_run, key=lambda one: one.committed).payload_digest if of_run else None
+
     def export(self) -> LedgerExport:
         """Everything an auditor needs to recompute the spend."""
         with self._transaction():

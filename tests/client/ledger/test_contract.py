@@ -1,5 +1,6 @@
 """The promises of every ledger, whatever keeps its entries."""
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -384,3 +385,19 @@ def test_threads_that_race_release_exactly_what_fits(
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(attempt, range(1, 13))) == 3
     verify_ledger(ledger.export())
+
+
+def test_the_last_reply_of_a_run_is_the_one_committed_last_whatever_its_round(
+    ledger: Ledger, make_charge: MakeCharge
+) -> None:
+    assert ledger.last_reply("autumn") is None
+    for number in (1, 3, 2):
+        payload = b"round %d" % number
+        do_round(ledger, make_charge(number), payload)
+        assert ledger.last_reply("autumn") == hashlib.sha256(payload).hexdigest()
+    last = ledger.last_reply("autumn")
+    do_round(ledger, make_charge(4, role="evaluation"), b"metrics")
+    do_round(ledger, make_charge(1, run="spring"), b"spring")
+    ledger.start(ledger.reserve(make_charge(5)))
+    assert ledger.last_reply("autumn") == last
+    assert ledger.last_reply("winter") is None
