@@ -19,8 +19,11 @@ from cloister_shared.messages import (
     RECEIPTS_KEY,
     RECORD_KEY,
     RELEASE_ACTION,
+    SIGNATURE_KEY,
     TRAIN_ACTION,
 )
+from cloister_shared.requests import sign_request
+from cloister_shared.signing import SigningKey
 
 POLL_S = 0.2
 """Seconds between looks for nodes that have not joined yet."""
@@ -68,10 +71,14 @@ class Exchange(Protocol):
 
 
 class GridExchange:
-    """An :class:`Exchange` over a Flower ``Grid``."""
+    """An :class:`Exchange` over a Flower ``Grid``; requests are signed with ``key``.
 
-    def __init__(self, grid: Grid) -> None:
+    In a simulation there is no key: nobody is between the coordinator and its nodes.
+    """
+
+    def __init__(self, grid: Grid, key: SigningKey | None = None) -> None:
         self._grid = grid
+        self._key = key
 
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
         """Poll the grid: Flower's own sampling waits for ever when too few nodes join."""
@@ -123,15 +130,16 @@ class GridExchange:
         beside: Mapping[str, bytes],
     ) -> Iterator[Reply]:
         # Messages with the same body share their content: a transport sends it once.
-        contents = {
-            body: RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body, **beside})})
-            for body in set(bodies.values())
-        }
+        contents = {body: self._content(body, beside) for body in set(bodies.values())}
         messages = [
             Message(contents[body], node, message_type, group_id=group)
             for node, body in bodies.items()
         ]
         return map(_reply, self._grid.send_and_receive(messages, timeout=deadline_s))
+
+    def _content(self, body: bytes, beside: Mapping[str, bytes]) -> RecordDict:
+        signed = {} if self._key is None else {SIGNATURE_KEY: sign_request(body, self._key)}
+        return RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body, **beside, **signed})})
 
 
 def _reply(message: Message) -> Reply:

@@ -145,8 +145,9 @@ class CoordinatorHome:
         return Directory(self.path / NODES)
 
     def notary(self) -> Notary:
-        """What is known of the nodes' ledgers, for all runs."""
-        return Notary(self.path / NOTARY, self.signing_key())
+        """What is known of the nodes' ledgers, for all runs; it hears approved nodes alone."""
+        members = {name: one.signing_key for name, one in self.directory().approved().items()}
+        return Notary(self.path / NOTARY, self.signing_key(), members)
 
     def _write(self) -> None:
         for folder in (self.keys, self.runs, self.registry, self.running, self.logs):

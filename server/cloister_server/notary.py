@@ -6,7 +6,7 @@ when their ledger is an older copy, or one of two.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -67,13 +67,17 @@ class _Register(Frozen):
 class Notary:
     """Keeps what is known of the nodes in ``path``, or for its own life only if there is none.
 
-    Whoever comes first with a name keeps it, with key and ledger. ``key`` signs the receipts.
+    Whoever comes first with a name keeps it, with key and ledger. In a consortium nobody can be the
+    first: ``members`` are the approved nodes' keys by name. ``key`` signs the receipts.
     Several processes may share a file. Raises ``ConfigError`` if it cannot be read.
     """
 
-    def __init__(self, path: Path | None, key: SigningKey) -> None:
+    def __init__(
+        self, path: Path | None, key: SigningKey, members: Mapping[str, str] | None = None
+    ) -> None:
         empty = _Register(nodes={})
         self._key = key
+        self._members = members
         self._register = _Passing(empty) if path is None else LockedDocument(path, empty)
         self._register.read()
 
@@ -96,6 +100,8 @@ class Notary:
         """Raise ``RejectedError`` unless the owner of the reply's name said exactly this."""
         if not is_authentic(reply, arrays):
             raise RejectedError("its signature does not fit: it was altered or forged")
+        if self._members is not None and self._members.get(reply.node) != reply.key:
+            raise RejectedError("is not signed with the key of an approved node of this name")
         known = self._nodes.get(reply.node)
         if known is not None and known.key != reply.key:
             raise RejectedError("is not signed with the key that this node had before")

@@ -1,0 +1,368 @@
+"""A node's link to the coordinator: Flower's fleet interface over TLS, without Flower's SuperNode.
+
+All use of Flower's unstable fleet internals is here; tests/client/fleet/test_link.py holds the
+contract. Calls raise ``httpx.HTTPError`` when the network or the coordinator fails; whoever calls
+decides for how long to try again.
+"""
+
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from flwr.app import ConfigRecord, Message, Metadata, RecordDict
+from flwr.app.error import Error
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.constant import TIMESTAMP_HEADER
+from flwr.common.serde import message_to_proto, user_config_from_proto
+from flwr.common.serde_utils import metadata_from_proto
+from flwr.proto.fab_pb2 import GetFabRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PushObjectRequest,
+)
+from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supernode.fleet_http_client import FleetHttpClient
+
+from cloister_client.fleet.messages import Bundle, LostError, Question, ShutOutError
+from cloister_shared.durable import write_atomically
+from cloister_shared.messages import BODY_KEY, RECEIPTS_KEY, RECORD_KEY, SIGNATURE_KEY
+
+HEARTBEAT_S = 10.0
+"""The shortest that Flower allows: a dead node is missed after twice as long."""
+_BEAT_S = 8.0
+_CALL_S = 120.0
+_PART_FIRST_S, _PART_LAST_S, _PARTS_S = 0.01, 0.5, 30.0
+_MOST_PARTS = 16
+_REFUSED = (
+    httpx.codes.BAD_REQUEST,
+    httpx.codes.FORBIDDEN,
+    httpx.codes.NOT_FOUND,
+    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+)
+_CLOCK_S = 2.0
+"""Clocks that differ by less are taken for equal: the coordinator tells whole seconds."""
+
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """This machine's time, be it right or wrong."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message that was announced: who sent it and what kind it is, but none of its content."""
+
+    metadata: Metadata
+    parts: ObjectTree
+
+    @property
+    def kind(self) -> str:
+        """The message's type, such as ``train.round``."""
+        return self.metadata.message_type
+
+    @property
+    def run(self) -> int:
+        """Flower's id of the run."""
+        return self.metadata.run_id
+
+
+class FleetLink:
+    """Flower's fleet interface at ``address`` (host:port), as the node that holds ``key``.
+
+    ``authority`` is the PEM certificate of the only authority that is believed. The id that Flower
+    gave the node is kept in the file ``memory``. No answer longer than ``max_bytes`` is read.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        authority: bytes,
+        key: EllipticCurvePrivateKey,
+        memory: Path,
+        *,
+        max_bytes: int,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._time = _SignedTime(key, clock)
+        self._memory = memory
+        self._client = _client(address, authority, self._time, max_bytes)
+        self._node = Node()
+
+    @property
+    def clock_offset_s(self) -> float:
+        """By how much the coordinator's clock is ahead of this machine's, in seconds."""
+        return self._time.offset.total_seconds()
+
+    @property
+    def node_id(self) -> int:
+        """What Flower calls this node; 0 before it is connected."""
+        return self._node.node_id
+
+    def connect(self) -> None:
+        """Be there for the coordinator; raises ``ShutOutError`` if it does not know this node.
+
+        Flower refuses a node that it holds for online still: one that was restarted goes on under
+        the id that it had.
+        """
+        remembered = self._remembered()
+        if remembered and self._is_known(remembered):
+            self._node = Node(node_id=remembered)
+            return
+        request = ActivateNodeRequest(public_key=self._time.public, heartbeat_interval=HEARTBEAT_S)
+        with _named_errors():
+            self._node = Node(node_id=self._client.ActivateNode(request).node_id)
+        write_atomically(self._memory, str(self._node.node_id).encode())
+
+    def beat(self, wait: Callable[[float], bool]) -> None:
+        """Send heartbeats until ``wait``, for so many seconds, says that it is over."""
+        while not wait(_BEAT_S):
+            if self._node.node_id:
+                with suppress(httpx.HTTPError):  # the loop meets the same, and tells of it
+                    self._beats(self._node.node_id)
+
+    def pull(self) -> Envelope | None:
+        """The next message for this node; ``None`` if there is none."""
+        with _named_errors():
+            answer = self._client.PullMessages(PullMessagesRequest(node=self._node))
+        for proto, parts in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            return Envelope(metadata_from_proto(proto.metadata), parts)
+        return None
+
+    def bundle(self, run: int) -> Bundle:
+        """What the run ``run`` was started with; ``LostError`` if it is over."""
+        with _named_errors():
+            found = self._client.GetRun(GetRunRequest(node=self._node, run_id=run)).run
+            request = GetFabRequest(node=self._node, hash_str=found.fab_hash, run_id=run)
+            content = self._client.GetFab(request).fab.content
+        settings = dict(user_config_from_proto(found.override_config))
+        return Bundle(content, found.fab_hash, settings)
+
+    def open(self, envelope: Envelope) -> Question:
+        """The content of a message; ``LostError`` if it is not all there, or of another form."""
+        parts = [part.object_id for part in iterate_object_tree(envelope.parts)]
+        if len(parts) > _MOST_PARTS:
+            raise LostError(f"a message of {len(parts)} parts is none of ours")
+        end = time.monotonic() + _PARTS_S
+        with _named_errors():
+            contents = {part: self._part(envelope.run, part, end) for part in parts}
+            self._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=self._node,
+                    run_id=envelope.run,
+                    message_object_id=envelope.metadata.message_id,
+                )
+            )
+        try:
+            return _question(inflate_object_from_contents(envelope.metadata.message_id, contents))
+        except Exception as error:  # whatever Flower makes of bytes that a stranger chose
+            raise LostError("a message cannot be read") from error
+
+    def reply(self, envelope: Envelope, body: bytes) -> None:
+        """Answer a message; ``LostError`` if nobody waits for that any more."""
+        content = RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body})})
+        self._push(make_message(metadata=self._answering(envelope), content=content))
+
+    def fail(self, envelope: Envelope, code: int) -> None:
+        """Answer a message with an error of the transport."""
+        error = Error(code, "the node's own log says why")
+        self._push(make_message(metadata=self._answering(envelope), error=error))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _push(self, message: Message) -> None:
+        with no_object_id_recompute(), _named_errors():
+            message.metadata.__dict__["_message_id"] = message.object_id
+            objects, tree = get_all_nested_objects(message), get_object_tree(message)
+            request = PushMessagesRequest(
+                node=self._node,
+                messages_list=[message_to_proto(remove_content_from_message(message))],
+                message_object_trees=[tree],
+                clientapp_runtime_list=[0.0],
+            )
+            answer = self._client.PushMessages(request)
+            if not answer.objects_to_push:
+                raise LostError("the coordinator did not take the answer: it came too late")
+            for identifier in answer.objects_to_push:
+                self._client.PushObject(
+                    PushObjectRequest(
+                        node=self._node,
+                        run_id=message.metadata.run_id,
+                        session_id=answer.session_id,
+                        object_id=identifier,
+                        object_content=objects[identifier].deflate(),
+                    )
+                )
+
+    def _answering(self, envelope: Envelope) -> Metadata:
+        """The metadata of an answer, by the coordinator's clock: Flower's own takes this one's."""
+        asked = envelope.metadata
+        now = self._time.now().timestamp()
+        left = asked.created_at + asked.ttl - now
+        if left <= 0:
+            raise LostError("the answer is too late: its round is over")
+        return Metadata(
+            run_id=asked.run_id,
+            message_id="",
+            src_node_id=self._node.node_id,
+            dst_node_id=asked.src_node_id,
+            reply_to_message_id=asked.message_id,
+            group_id=asked.group_id,
+            created_at=now,
+            ttl=left,
+            message_type=asked.message_type,
+            src_task_id=asked.dst_task_id,
+            dst_task_id=asked.src_task_id,
+        )
+
+    def _part(self, run: int, identifier: str, end: float) -> bytes:
+        """One part of a message, which the coordinator may still be sending."""
+        request = PullObjectRequest(node=self._node, run_id=run, object_id=identifier)
+        pause = _PART_FIRST_S
+        while True:
+            answer = self._client.PullObject(request)
+            if answer.object_available:
+                return answer.object_content
+            if not answer.object_found or time.monotonic() >= end:
+                raise LostError("a message was withdrawn before it was complete")
+            time.sleep(pause)
+            pause = min(2 * pause, _PART_LAST_S)
+
+    def _is_known(self, node: int) -> bool:
+        try:
+            with _named_errors():
+                return self._beats(node)
+        except ShutOutError:
+            return False
+
+    def _beats(self, node: int) -> bool:
+        request = SendNodeHeartbeatRequest(node=Node(node_id=node), heartbeat_interval=HEARTBEAT_S)
+        return self._client.SendNodeHeartbeat(request).success
+
+    def _remembered(self) -> int:
+        """The id of the last time; 0 if there was none, or if the file was spoiled."""
+        try:
+            return int(self._memory.read_bytes())
+        except (OSError, ValueError):
+            return 0
+
+
+class _SignedTime:
+    """Authenticates every request by a signature over the coordinator's time.
+
+    That is this machine's, corrected by what the coordinator's answers say: a clock that is wrong
+    by a day keeps nobody out.
+    """
+
+    def __init__(self, key: EllipticCurvePrivateKey, clock: Clock) -> None:
+        self._key = key
+        self._clock = clock
+        self.public = public_key_to_bytes(key.public_key())
+        self.offset = timedelta()
+
+    def now(self) -> datetime:
+        """The coordinator's time."""
+        return self._clock() + self.offset
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Send the request; once more if it was refused for a clock that proved to be wrong."""
+        self._sign(context.request)
+        response = call_next(context)
+        if self._learn(response) and response.status_code == httpx.codes.UNAUTHORIZED:
+            self._sign(context.request)
+            response = call_next(context)
+        return response
+
+    def _sign(self, request: httpx.Request) -> None:
+        timestamp = self.now().isoformat()
+        signature = sign_message(self._key, timestamp.encode("ascii"))
+        request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER] = b64encode(self.public).decode()
+        request.headers[FLEET_HTTP_SIGNATURE_HEADER] = b64encode(signature).decode()
+        request.headers[TIMESTAMP_HEADER] = timestamp
+
+    def _learn(self, response: httpx.Response) -> bool:
+        """Whether the answer's date says that the offset was wrong."""
+        try:
+            told = parsedate_to_datetime(response.headers["date"])
+        except (KeyError, ValueError):
+            return False
+        if abs((told - self.now()).total_seconds()) <= _CLOCK_S:
+            return False
+        self.offset = told - self._clock()
+        return True
+
+
+def _client(address: str, authority: bytes, signed: _SignedTime, max_bytes: int) -> FleetHttpClient:
+    """Flower's client, without its retries, for one authority, bounded answers and no redirects."""
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.load_verify_locations(cadata=authority.decode("ascii"))
+    client = FleetHttpClient(
+        f"https://{address}", interceptors=[signed], verify=trust, timeout=_CALL_S
+    )
+
+    def bound(response: httpx.Response) -> None:
+        length = response.headers.get("content-length", "")
+        if "content-encoding" in response.headers or not length.isdigit():
+            raise httpx.DecodingError("an answer of a length that is not told")
+        if int(length) > max_bytes:
+            raise httpx.DecodingError(f"an answer of {length} bytes; {max_bytes} are taken")
+
+    client._client.event_hooks = {"response": [bound]}
+    client._client.follow_redirects = False
+    return client
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Refusals of the coordinator by what they mean; the network's errors as they are."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status == httpx.codes.UNAUTHORIZED:
+            raise ShutOutError("the coordinator does not know this node") from error
+        if status in _REFUSED:
+            raise LostError(f"the coordinator refused it: HTTP {status}") from error
+        raise
+    except httpx.DecodingError as error:
+        raise LostError(str(error)) from error
+
+
+def _question(message: object) -> Question:
+    """The parts of a message; empty where it has another form than ours."""
+    if not isinstance(message, Message) or not message.has_content():
+        return Question(b"")
+    record = message.content.config_records.get(RECORD_KEY) or ConfigRecord()
+    found = (record.get(key) for key in (BODY_KEY, RECEIPTS_KEY, SIGNATURE_KEY))
+    body, receipts, signature = (one if isinstance(one, bytes) else b"" for one in found)
+    return Question(body, receipts, signature)

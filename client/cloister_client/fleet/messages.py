@@ -1,0 +1,46 @@
+"""What goes between a node's link and its loop, without a word of Flower's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cloister_shared.errors import CloisterError
+from cloister_shared.messages import EVALUATE_ACTION, RELEASE_ACTION, TRAIN_ACTION
+
+ACTIONS = {
+    f"train.{TRAIN_ACTION}": "train",
+    f"evaluate.{EVALUATE_ACTION}": "evaluate",
+    f"query.{RELEASE_ACTION}": "release",
+}
+"""What a node is asked, by the message types of the transport."""
+CRASHED = 8
+"""The transport's error code of a node whose trainer died over a request."""
+
+
+class ShutOutError(CloisterError):
+    """The coordinator does not know this node: not yet approved, or revoked."""
+
+    exit_code = 10
+
+
+class LostError(CloisterError):
+    """A message cannot be had any more, or nobody waits for its answer: the loop goes on."""
+
+    exit_code = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a run was started with: the bundle's bytes, what it is said to be, and settings."""
+
+    content: bytes
+    claimed: str
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request's parts as they came, none of them looked at."""
+
+    body: bytes
+    receipts: bytes = b""
+    signature: bytes = b""

@@ -1,0 +1,153 @@
+"""The coordinator's network: one SuperLink, a listener for nodes and one for this machine alone."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import anyio.to_thread
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloister_server.directory import Directory, Member
+from cloister_server.guard import ControlGuard, FleetGuard, Heard
+from cloister_server.home import CoordinatorHome
+from cloister_server.superlink import LOOPBACK, Control, make_app
+from cloister_shared.errors import ServiceError
+
+JOIN = "/v1/join"
+_THREADS = 4
+"""Calls that Flower works on at one time; each has a connection to SQLite of its own."""
+_LOOK_S = 0.5
+"""Between looks whether the operator has approved a node."""
+_KEEP_ALIVE_S = 75
+
+
+class _Server(uvicorn.Server):
+    """One of two in a process: signals are for both, see :func:`serve_link`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+@dataclass(frozen=True)
+class PublicListener:
+    """What nodes and those who want to join can reach: ``join`` on its one path, else ``fleet``."""
+
+    fleet: ASGIApp
+    join: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, to where it belongs."""
+        app = self.join if scope.get("path") == JOIN else self.fleet
+        await app(scope, receive, send)
+
+
+def serve_link(
+    home: CoordinatorHome, join: ASGIApp, heard: Heard, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until SIGTERM or SIGINT; ``heard`` is told of what the guard refuses.
+
+    ``ready`` is called once both listeners listen. Raises ``ServiceError`` if an address is taken.
+    """
+    asyncio.run(_serve(home, join, heard, ready))
+
+
+async def _serve(
+    home: CoordinatorHome, join: ASGIApp, heard: Heard, ready: Callable[[], None]
+) -> None:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+    servers = _servers(home, join, heard)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, stop)
+    beside = asyncio.create_task(_once_up(servers, home, ready))
+    try:
+        await asyncio.gather(*(_run(server, stop) for server in servers))
+    finally:
+        beside.cancel()
+
+
+def _servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Server, _Server]:
+    app, config, directory = make_app(home), home.config, home.directory()
+    certificate, key = home.tls_files()
+    guarded = FleetGuard(app, lambda key: _name(directory, key), config.limits, heard)
+    private = uvicorn.Config(
+        ControlGuard(app, home.control_secret()),
+        host=LOOPBACK,
+        port=config.control_port,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+    )
+    public = uvicorn.Config(
+        PublicListener(guarded, join),
+        host=config.listen,
+        port=config.port,
+        lifespan="off",
+        ws="none",
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        limit_concurrency=config.limits.connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        log_config=None,
+        access_log=False,
+    )
+    return _Server(private), _Server(public)
+
+
+async def _run(server: _Server, stop: Callable[[], None]) -> None:
+    """Serve; when one server ends, both do."""
+    try:
+        await server.serve()
+    except SystemExit as error:  # uvicorn's way to say that it cannot listen
+        address = f"{server.config.host}:{server.config.port}"
+        raise ServiceError(
+            f"cannot listen on {address}: is the coordinator up already, or the port taken?"
+        ) from error
+    finally:
+        stop()
+
+
+def _name(directory: Directory, key: bytes) -> str | None:
+    member = directory.by_transport_key(key)
+    return None if member is None else member.name
+
+
+async def _once_up(
+    servers: tuple[_Server, ...], home: CoordinatorHome, ready: Callable[[], None]
+) -> None:
+    while not all(server.started for server in servers):
+        await asyncio.sleep(_LOOK_S / 10)
+    ready()
+    await _register(home)
+
+
+async def _register(home: CoordinatorHome) -> None:
+    """Tell Flower of nodes that were approved, as soon as they are."""
+    directory, control = home.directory(), Control(home)
+    known: dict[str, Member] = {}
+    while True:
+        approved = directory.approved()
+        if approved != known:
+            with suppress(ServiceError):  # asked again at the next look
+                await asyncio.to_thread(register_all, control, approved)
+                known = approved
+        await asyncio.sleep(_LOOK_S)
+
+
+def register_all(control: Control, approved: dict[str, Member]) -> None:
+    """Let every approved node in that Flower does not know yet."""
+    there = control.nodes()
+    for name, member in approved.items():
+        key = member.transport_key.encode()
+        if key not in there:
+            control.register(key, name)

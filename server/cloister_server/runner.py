@@ -1,0 +1,175 @@
+"""The coordinator's runs in one warm process: it does what is wanted, and says what became of it.
+
+The checkpoints are the truth. Flower's own runs are means: those that an earlier runner left are
+stopped, and each run of ours that goes on gets a new one. Nodes answer what they were asked before
+with the bytes that they sent before.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from cloister_server.checkpoint import RoundRecord
+from cloister_server.flower import GridExchange
+from cloister_server.grid import Task, TaskLostError, acquire
+from cloister_server.home import CoordinatorHome
+from cloister_server.rounds import Coordinator
+from cloister_server.run_folder import Phase, RunFolder, Wanted
+from cloister_server.superlink import Control
+from cloister_shared.errors import CloisterError, RunError, ServiceError
+from cloister_shared.journal import Event, Journal
+from cloister_shared.model_specs import Weights
+
+LOOK_S = 0.5
+"""Between two looks for what the operator wants, and for a link that is away."""
+_TAKE_S, _TAKE_WITHIN_S = 0.05, 30.0
+_LOG = logging.getLogger(__name__)
+
+
+class _StoppedError(RunError):
+    """The operator wants the run to stand still."""
+
+
+class Runner:
+    """Does the runs of ``home``, one after another, until its process ends.
+
+    It may be ended at any time: whoever comes after it resumes.
+    """
+
+    def __init__(self, home: CoordinatorHome, journal: Journal) -> None:
+        self._home = home
+        self._journal = journal
+        self._control = Control(home)
+        self._is_clean = False
+
+    def run(self) -> None:
+        """Take up what is wanted, for ever."""
+        while True:
+            try:
+                if not self.look():
+                    time.sleep(LOOK_S)
+            except ServiceError as error:
+                _LOG.info("%s", error)
+                time.sleep(LOOK_S)
+
+    def look(self) -> bool:
+        """Do the next run that is wanted; whether there was one.
+
+        Raises ``ServiceError`` while the link is away.
+        """
+        if not self._is_clean:
+            self._control.stop_runs()
+            self._is_clean = True
+        wanted = (one for one in RunFolder.all(self._home.runs) if one.wanted is Wanted.RUNNING)
+        folder = next(wanted, None)
+        if folder is not None:
+            self._do(folder)
+        return folder is not None
+
+    def _do(self, folder: RunFolder) -> None:
+        """What is left of a run; its end, be it good or bad, is written into its folder."""
+        try:
+            self._rounds(folder)
+        except (TaskLostError, ServiceError) as error:
+            # Ours to mend: it is still wanted, and taken up again.
+            _LOG.warning("run %s goes on later: %s", folder.name, error)
+            self._is_clean = False
+            time.sleep(LOOK_S)
+        except _StoppedError:
+            self._end(folder, Phase.STOPPED)
+        except CloisterError as error:
+            folder.want(Wanted.STOPPED)
+            self._end(folder, Phase.FAILED, str(error))
+        else:
+            folder.want(Wanted.STOPPED)
+            self._end(folder, Phase.FINISHED)
+
+    def _rounds(self, folder: RunFolder) -> None:
+        state = folder.state()
+        plan = state.plan
+        folder.tell(Phase.RUNNING)
+        self._journal.write(
+            Event.RUN_STARTED,
+            run=folder.name,
+            round=state.round,
+            rounds=plan.rounds,
+            nodes=len(plan.declared_sizes),
+        )
+        with self.exchange(folder.name) as exchange:
+            Coordinator(
+                plan,
+                state.weights,
+                folder.path,
+                observe=lambda record, weights: self._observe(folder, record, weights),
+                audit=folder.audit,
+                own_notary=self._home.notary(),
+                names=self._names(),
+            ).run(exchange)
+
+    @contextmanager
+    def exchange(self, name: str) -> Iterator[GridExchange]:
+        """A way to the nodes, as a run of Flower's that is called ``name``."""
+        run = self._control.start_run(name)
+        task = _taken(self._home)
+        error = ""
+        try:
+            yield GridExchange(task.grid, self._home.signing_key())
+        except BaseException as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            task.finish(error)
+            _LOG.info("Flower's run %d is over", run)
+
+    def _names(self) -> dict[int, str]:
+        """Names of approved nodes by Flower's ids: nobody takes one by saying it first."""
+        ids = self._control.nodes()
+        approved = self._home.directory().approved().items()
+        keys = {name: member.transport_key.encode() for name, member in approved}
+        return {ids[key]: name for name, key in keys.items() if key in ids}
+
+    def _observe(
+        self, folder: RunFolder, record: RoundRecord, weights: Mapping[str, Weights]
+    ) -> None:
+        """Tell of a round that is done; raises ``_StoppedError`` if no more are wanted."""
+        del weights
+        for name, reason in record.rejected.items():
+            self._journal.write(
+                Event.REPLY_REFUSED,
+                run=folder.name,
+                round=record.round,
+                code=_word(reason),
+                node=_word(name),
+            )
+        self._journal.write(
+            Event.ROUND,
+            run=folder.name,
+            round=record.round,
+            seconds=round(record.seconds, 3),
+            replies=len(record.participants),
+            refusals=len(record.rejected),
+        )
+        if folder.wanted is not Wanted.RUNNING:
+            raise _StoppedError(f"run {folder.name} was stopped after round {record.round}")
+
+    def _end(self, folder: RunFolder, phase: Phase, reason: str = "") -> None:
+        folder.tell(phase, reason)
+        self._journal.write(Event.RUN_ENDED, run=folder.name, code=phase.value)
+        _LOG.info("run %s: %s %s", folder.name, phase.value, reason)
+
+
+def _taken(home: CoordinatorHome) -> Task:
+    """The task of the run that was just started."""
+    end = time.monotonic() + _TAKE_WITHIN_S
+    while (task := acquire(home)) is None:
+        if time.monotonic() >= end:
+            raise ServiceError("the link gave out no task for the run that was started")
+        time.sleep(_TAKE_S)
+    return task
+
+
+def _word(text: str) -> str:
+    """A reason as the one word that a journal takes."""
+    return re.sub(r"[^A-Za-z0-9._:-]+", "_", text.removeprefix("refused: "))[:100] or "unknown"
