@@ -44,7 +44,7 @@ def node_from_home(home: NodeHome) -> Node:
         install=activation.keep,
         activate=activation.activate,
         cohorts=home.config.cohorts,
-        witness=home.config.coordinator_key,
+        witness=home.witness(),
         residuals=FileResiduals(home.path / FOLDER),
     )
 

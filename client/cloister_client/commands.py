@@ -16,6 +16,7 @@ from cloister_client.config import NodeConfig
 from cloister_client.custody_commands import backup, restore
 from cloister_client.home import NodeHome
 from cloister_client.importing import FORMATS, ColumnMap, Tally, assistments_curriculum, read
+from cloister_client.joining_commands import join, preflight
 from cloister_client.learner_commands import erase, opt_in, opt_out, readmit
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
@@ -138,7 +139,10 @@ def serve(
     run_server(home, host or serving.host, serving.port if port is None else port)
 
 
-for _command in (budget, export_ledger, backup, restore, opt_out, opt_in, erase, readmit):
+for _command in (
+    *(join, preflight),
+    *(budget, export_ledger, backup, restore, opt_out, opt_in, erase, readmit),
+):
     app.command()(_command)
 
 

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from cloister_client.config import NodeConfig
+from cloister_client.coordinator_link import CoordinatorLink
 from cloister_client.ledger import PersonalChain, SqliteLedger
 from cloister_client.ledger.place import require_place
 from cloister_client.store import Pseudonymizer, Store, StoreRules
 from cloister_client.store.pseudonyms import KEY_BYTES
+from cloister_client.transport_key import fresh_key, public_pem, read_key
 from cloister_shared import folders
 from cloister_shared.curriculum import Curriculum, load_curriculum
+from cloister_shared.durable import SECRET, write_durably
 from cloister_shared.errors import CloisterError, ConfigError
 from cloister_shared.privacy.ledger_format import LedgerHeader
 from cloister_shared.privacy.ledger_totals import Totals
@@ -24,7 +28,9 @@ from cloister_shared.yaml_config import load_yaml
 CONFIG, CURRICULUM, KEYS = "node.yaml", "curriculum.json", "keys"
 STORE, LEDGER = "store.sqlite", "ledger.sqlite"
 PSEUDONYM_KEY, ROLE_KEY, API_TOKEN = "pseudonym.key", "role.key", "api.token"
-SIGNING_KEY = "signing.key"
+SIGNING_KEY, TRANSPORT_KEY = "signing.key", "transport.key"
+COORDINATOR = "coordinator.json"
+"""What is pinned of the coordinator, once the node has joined."""
 RUNNING, LOGS = "run", "log"
 """Folders of what is up over a home: made by ``cloister node up``."""
 _TOKEN_BYTES = 32
@@ -134,6 +140,52 @@ class NodeHome:
     def signing_key(self) -> SigningKey:
         """What the node signs its replies with; raises ``ConfigError`` if it is no key."""
         return read_signing_key(self.path / KEYS / SIGNING_KEY)
+
+    def coordinator(self) -> CoordinatorLink | None:
+        """What was pinned of the coordinator when the node joined; ``None`` before that."""
+        path = self.path / COORDINATOR
+        return CoordinatorLink.load(path) if path.exists() else None
+
+    def require_coordinator(self, key: str) -> None:
+        """Raise ``ConfigError`` if the node belongs to a coordinator with another public key."""
+        link = self.coordinator()
+        for pinned, where in (
+            (None if link is None else link.key, COORDINATOR),
+            (self.config.coordinator_key, CONFIG),
+        ):
+            if pinned not in (None, key):
+                raise ConfigError(
+                    f"{self.path / where} names another coordinator's key; a node takes part in "
+                    "one consortium: make another node, or delete that entry if the coordinator "
+                    "was made anew"
+                )
+
+    def pin(self, link: CoordinatorLink) -> None:
+        """Keep to this coordinator from now on; raises as :meth:`require_coordinator` does."""
+        self.require_coordinator(link.key)
+        link.save(self.path / COORDINATOR)
+
+    def witness(self) -> str | None:
+        """The public key that receipts and requests must be signed with, if one is pinned."""
+        link = self.coordinator()
+        if link is not None:
+            self.require_coordinator(link.key)
+            return link.key
+        return self.config.coordinator_key
+
+    def make_transport_key(self) -> None:
+        """Make the key of the node's requests to Flower, unless it has one."""
+        path = self.path / KEYS / TRANSPORT_KEY
+        if not path.exists():
+            write_durably(path, fresh_key(), SECRET)
+
+    def transport_key(self) -> EllipticCurvePrivateKey:
+        """The P-384 key of the node's requests to Flower; ``ConfigError`` if it cannot be read."""
+        return read_key(self.path / KEYS / TRANSPORT_KEY)
+
+    def transport_public_key(self) -> str:
+        """Its public half, as PEM."""
+        return public_pem(self.transport_key())
 
     def _require_budget(self, header: LedgerHeader) -> None:
         given, fixed = self.config.policy.budget, header.budget

@@ -105,7 +105,9 @@ def join_app(home: CoordinatorHome) -> ASGIApp:
 
 def _own(member: Member | None, request: StandingRequest) -> Member:
     if member is None or member.signing_key != request.signing_key:
-        raise PolicyError(f"the coordinator knows no node {request.node} with this key", "node")
+        raise PolicyError(
+            f"it knows no node {request.node} with this key; join again with a new kit", "node"
+        )
     return member
 
 

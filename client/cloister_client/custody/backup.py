@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from cloister_client.custody.manifest import MANIFEST, REQUIRED, Manifest
+from cloister_client.custody.manifest import MANIFEST, OF_A_MEMBER, REQUIRED, Manifest
 from cloister_client.home import LEDGER, STORE, NodeHome
 from cloister_client.ledger import SqliteLedger
 from cloister_shared.errors import ConfigError
@@ -44,8 +44,8 @@ def back_up(home: NodeHome, file: Path) -> Manifest:
 def _copy_parts(home: NodeHome, target: Path) -> None:
     """The store before the ledger: then an erasure in between is done again when it is restored."""
     target.mkdir()
-    for name in REQUIRED:
-        if name != LEDGER:
+    for name in (*REQUIRED, *OF_A_MEMBER):
+        if name != LEDGER and (name in REQUIRED or (home.path / name).exists()):
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copy(home.path / name, target / name)
     if home.config.store_url is None:

@@ -7,6 +7,7 @@ from pydantic import Field
 from cloister_client.home import (
     API_TOKEN,
     CONFIG,
+    COORDINATOR,
     CURRICULUM,
     KEYS,
     LEDGER,
@@ -14,6 +15,7 @@ from cloister_client.home import (
     ROLE_KEY,
     SIGNING_KEY,
     STORE,
+    TRANSPORT_KEY,
 )
 from cloister_shared.canonical import canonical_json
 from cloister_shared.frozen import Frozen
@@ -29,8 +31,10 @@ REQUIRED = (
     LEDGER,
 )
 """What every backup holds, by name within the home."""
-OPTIONAL = (STORE,)
-"""What a backup holds unless the node keeps its learners' records in a database elsewhere."""
+OF_A_MEMBER = (COORDINATOR, f"{KEYS}/{TRANSPORT_KEY}")
+"""What a backup holds if the node has joined a consortium."""
+OPTIONAL = (STORE, *OF_A_MEMBER)
+"""The store is left out if learners' records are in a database elsewhere."""
 
 
 class Manifest(Frozen):
