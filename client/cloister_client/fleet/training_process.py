@@ -16,8 +16,9 @@ from cloister_client.fleet.trainer import READY
 from cloister_client.flower import Participant
 from cloister_client.home import LOGS, NodeHome
 from cloister_client.training.process import tune_process
-from cloister_shared.errors import CloisterError
+from cloister_shared.errors import CloisterError, MessageError
 from cloister_shared.journal import Event, Journal
+from cloister_shared.messages import Refusal, unpack
 from cloister_shared.supervision import end_with
 
 NICE = 10
@@ -35,7 +36,7 @@ def main(folder: Path, descriptor: int, parent: int) -> None:
         with Connection(descriptor) as pipe:
             journal.write(Event.READY, process="trainer", pid=os.getpid())
             pipe.send_bytes(READY)
-            serve(pipe, node)
+            serve(pipe, node, journal)
     except (EOFError, ConnectionError):
         return
     except Exception as error:  # told without its text: it may hold a learner's record
@@ -51,8 +52,11 @@ def main(folder: Path, descriptor: int, parent: int) -> None:
         sys.exit(code)
 
 
-def serve(pipe: Connection, node: Participant) -> None:
-    """Answer one request after another; ``EOFError`` when the parent hangs up."""
+def serve(pipe: Connection, node: Participant, journal: Journal) -> None:
+    """Answer one request after another; ``EOFError`` when the parent hangs up.
+
+    What the node itself refuses, for its policy or budget, is in the journal.
+    """
     answers = {
         "train": node.answer_train,
         "evaluate": node.answer_evaluate,
@@ -61,7 +65,17 @@ def serve(pipe: Connection, node: Participant) -> None:
     while True:
         action, count = pipe.recv_bytes().decode().split()
         frames = [pipe.recv_bytes() for _ in range(int(count))]
-        pipe.send_bytes(answers[action](*frames))
+        answer = answers[action](*frames)
+        _note_refusal(journal, action, answer)
+        pipe.send_bytes(answer)
+
+
+def _note_refusal(journal: Journal, action: str, answer: bytes) -> None:
+    try:
+        refusal, _ = unpack(answer, Refusal)
+    except MessageError:  # it is another kind of answer
+        return
+    journal.write(Event.REFUSED, action=action, code=refusal.code, round=refusal.round)
 
 
 if __name__ == "__main__":

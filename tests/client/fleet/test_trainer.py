@@ -80,6 +80,12 @@ def test_large_frames_pass_in_both_directions(trainer: TrainerProcess) -> None:
     assert refusal_of(trainer.ask("train", (bytes(40_000_000), bytes(1_000)))) == "message"
 
 
+def test_what_the_node_refuses_is_in_its_journal(folder: Path, trainer: TrainerProcess) -> None:
+    trainer.ask(*GARBAGE)
+    last = read(folder / "log" / "trainer.jsonl", 1)[0]
+    assert (last["event"], last["action"], last["code"]) == ("refused", "train", "message")
+
+
 @pytest.mark.deploy
 def test_a_home_that_cannot_be_opened_is_told_by_its_exit_code(tmp_path: Path) -> None:
     home = make_home(tmp_path / "elm")
