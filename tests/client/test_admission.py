@@ -54,7 +54,7 @@ def test_a_plan_at_every_limit_is_admitted():
         ({"noise_multiplier": 0}, "trains without noise"),
         ({"window": 9}, "window 9 must be >= 10"),
         ({"window": 2001}, "window 2001 must be <= 2000"),
-        ({"size": 1_000_000}, r"parameters \d+ must be <= 10000000"),
+        ({"size": 1_000_000}, r"parameters \d+ must be <= 5000000"),
     ],
 )
 def test_a_plan_beyond_a_limit_is_refused_with_what_was_asked_and_what_is_allowed(changes, told):

@@ -28,7 +28,9 @@ from cloister_shared.privacy.noise import NoiseSource
 
 _ANSWERS_AT_ONCE = 40_000
 _GRADIENTS_AT_ONCE = 25_000_000
-"""Answers, and floats of gradients that are held for every row: bounds the memory of a step."""
+_CELLS_AT_ONCE = 160_000
+"""Answers, floats of gradients that are held for every row, and answers with the padding of rows to
+the longest of them: together they bound the memory of a step."""
 
 
 _Call = tuple[tuple[torch.Tensor, ...], torch.Tensor]
@@ -204,7 +206,12 @@ def chunks(
     for history in sorted(histories, key=len):
         answers += len(history)
         rows += window_count(len(history), local)
-        if chunk and (answers > _ANSWERS_AT_ONCE or rows * dimension > _GRADIENTS_AT_ONCE):
+        cells = rows * min(len(history), local.window)
+        if chunk and (
+            answers > _ANSWERS_AT_ONCE
+            or cells > _CELLS_AT_ONCE
+            or rows * dimension > _GRADIENTS_AT_ONCE
+        ):
             yield chunk
             chunk = []
             answers, rows = len(history), window_count(len(history), local)

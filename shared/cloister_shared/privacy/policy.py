@@ -23,7 +23,7 @@ class Policy(Frozen):
     max_sampling_rate: float = Field(default=0.5, gt=0, le=1)
     max_clip_norm: float = Field(default=10.0, gt=0)
     max_local_steps: int = Field(default=100, ge=1)
-    max_parameters: int = Field(default=10_000_000, ge=1)
+    max_parameters: int = Field(default=5_000_000, ge=1)
     min_window: int = Field(default=10, ge=2)
     max_window: int = Field(default=2000, ge=2)
     min_declared_size: int = Field(default=50, ge=1)

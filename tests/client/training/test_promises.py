@@ -14,6 +14,7 @@ from cloister_client.training import round as round_module
 from cloister_client.training.clipping import clipped_sums
 from cloister_client.training.coefficients import coefficients_for
 from cloister_client.training.engine import PrivateEngine
+from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy import release
 from cloister_shared.privacy.noise import bernoulli, gaussian, uniform
 
@@ -267,3 +268,18 @@ def test_the_promises_hold_when_learners_are_taken_a_few_at_a_time(monkeypatch):
     assert len(list(engine.chunks(RAGGED, make_case().local, 0))) == 3
     sensitivity()
     mean_within_learner()
+
+
+def test_the_promises_hold_when_rows_are_padded_only_so_far(monkeypatch):
+    monkeypatch.setattr(engine, "_CELLS_AT_ONCE", 10)
+    assert len(list(engine.chunks(RAGGED, make_case().local, 0))) > 1
+    sensitivity()
+    mean_within_learner()
+
+
+def test_one_long_history_among_many_short_ones_does_not_exhaust_memory():
+    """Padded to its length, they would take gigabytes."""
+    histories = [made_up_history(5, n) for n in range(7000)] + [made_up_history(2000, 1)]
+    parts = list(engine.chunks(histories, LocalTraining(window=2000), 0))
+    assert sum(map(len, parts)) == len(histories)
+    assert all(len(part) * len(part[-1]) <= engine._CELLS_AT_ONCE for part in parts)
