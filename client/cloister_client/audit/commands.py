@@ -135,28 +135,29 @@ def _show(reports: tuple[AuditReport, ...], as_json: bool) -> None:
     if as_json:
         print_json({"reports": [report.model_dump(mode="json") for report in reports]})
         return
-    table = Table("model", "audited", "ε claimed", "ε found at least", "right guesses", "")
+    table = Table("model", "steps", "noise", "canaries", "claimed", "at least", "right guesses", "")
     for report in reports:
         table.add_row(
             report.kind,
-            _told(report),
+            str(report.event.steps),
+            f"{report.event.noise_multiplier:g} × clip",
+            _drawn(report),
             f"{report.claim:.3f}",
             f"{report.lower_bound:.3f}",
             f"{report.correct} of {report.guesses}",
             "holds" if report.holds else "BROKEN",
         )
     first = reports[0]
-    Console().print(f"δ {first.delta:g}, p ≤ {first.p:g}", table, sep="\n")
-
-
-def _told(report: AuditReport) -> str:
-    """What was audited, in words."""
-    event = report.event
-    drawn = "all" if event.sampling_rate == 1 else f"{event.sampling_rate:.3g}"
-    return (
-        f"{event.steps} step(s) on {drawn} of {report.canaries} canaries, noise multiplier "
-        f"{event.noise_multiplier:g} ({report.noise})"
+    heading = (
+        f"ε at δ {first.delta:g} that is claimed, and that canaries prove at least, p ≤ {first.p:g}"
     )
+    Console().print(heading, table, sep="\n")
+
+
+def _drawn(report: AuditReport) -> str:
+    """How many canaries there were, and whom of them a step read."""
+    rate = report.event.sampling_rate
+    return f"{report.canaries:,}, {'all' if rate == 1 else f'{rate:.3g} of them'}"
 
 
 def _require(reports: tuple[AuditReport, ...]) -> None:

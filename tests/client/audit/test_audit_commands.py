@@ -40,7 +40,7 @@ def test_what_is_found_stands_beside_what_is_claimed():
     assert report.holds
     assert (report.kind, report.canaries, report.p) == ("dkt", 20_000, 1e-3)
     table = audit(*FEW).stdout
-    assert "ε claimed" in table
+    assert "ε at δ 1e-06 that is claimed" in table
     assert f"{report.claim:.3f}" in table
 
 
