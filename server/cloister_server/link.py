@@ -60,23 +60,24 @@ async def _serve(
     home: CoordinatorHome, join: ASGIApp, heard: Heard, ready: Callable[[], None]
 ) -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-    servers = _servers(home, join, heard)
+    both = servers(home, join, heard)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        for server in servers:
+        for server in both:
             server.should_exit = True
 
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, stop)
-    beside = asyncio.create_task(_once_up(servers, home, ready))
+    beside = asyncio.create_task(_once_up(both, home, ready))
     try:
-        await asyncio.gather(*(_run(server, stop) for server in servers))
+        await asyncio.gather(*(_run(server, stop) for server in both))
     finally:
         beside.cancel()
 
 
-def _servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Server, _Server]:
+def servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Server, _Server]:
+    """One SuperLink, served on loopback and, guarded, to everybody."""
     app, config, directory = make_app(home), home.config, home.directory()
     certificate, key = home.tls_files()
     guarded = FleetGuard(app, lambda key: _name(directory, key), config.limits, heard)
@@ -85,6 +86,7 @@ def _servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Serve
         host=LOOPBACK,
         port=config.control_port,
         lifespan="on",
+        ws="none",
         log_config=None,
         access_log=False,
     )
@@ -123,9 +125,9 @@ def _name(directory: Directory, key: bytes) -> str | None:
 
 
 async def _once_up(
-    servers: tuple[_Server, ...], home: CoordinatorHome, ready: Callable[[], None]
+    both: tuple[_Server, ...], home: CoordinatorHome, ready: Callable[[], None]
 ) -> None:
-    while not all(server.started for server in servers):
+    while not all(server.started for server in both):
         await asyncio.sleep(_LOOK_S / 10)
     ready()
     await _register(home)
