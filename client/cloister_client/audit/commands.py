@@ -135,7 +135,7 @@ def _show(reports: tuple[AuditReport, ...], as_json: bool) -> None:
     if as_json:
         print_json({"reports": [report.model_dump(mode="json") for report in reports]})
         return
-    table = Table("model", "steps", "noise", "canaries", "claimed", "at least", "right guesses", "")
+    table = Table("model", "steps", "noise", "canaries", "claimed", "at least", "right", "")
     for report in reports:
         table.add_row(
             report.kind,
@@ -144,7 +144,7 @@ def _show(reports: tuple[AuditReport, ...], as_json: bool) -> None:
             _drawn(report),
             f"{report.claim:.3f}",
             f"{report.lower_bound:.3f}",
-            f"{report.correct} of {report.guesses}",
+            f"{report.correct}/{report.guesses}",
             "holds" if report.holds else "BROKEN",
         )
     first = reports[0]
@@ -155,9 +155,9 @@ def _show(reports: tuple[AuditReport, ...], as_json: bool) -> None:
 
 
 def _drawn(report: AuditReport) -> str:
-    """How many canaries there were, and whom of them a step read."""
+    """How many canaries there were, and which share of them a step drew."""
     rate = report.event.sampling_rate
-    return f"{report.canaries:,}, {'all' if rate == 1 else f'{rate:.3g} of them'}"
+    return f"{report.canaries:,}" if rate == 1 else f"{report.canaries:,} × {rate:.3g}"
 
 
 def _require(reports: tuple[AuditReport, ...]) -> None:

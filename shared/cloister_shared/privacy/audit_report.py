@@ -10,9 +10,9 @@ from cloister_shared.signing import SigningKey, is_signed
 class AuditReport(Frozen):
     """``correct`` of ``guesses`` were right which of ``canaries`` were in the data of one round.
 
-    ``claim`` is ε at ``delta`` of ``event``. ``lower_bound`` is ε at the same δ of the noisiest such
-    event, of as many steps on as large samples, by which so many right guesses have a probability
-    above ``p``.
+    ``claim`` is ε at ``delta`` of ``event``. ``lower_bound`` is ε at the same δ of the noisiest
+    such event, of as many steps on as large samples, by which so many right guesses have a
+    probability above ``p``.
     """
 
     kind: str
