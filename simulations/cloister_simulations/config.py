@@ -7,10 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from cloister_shared.compression import Compression
 from cloister_shared.frozen import Frozen
-from cloister_shared.model_specs import SPECS
-from cloister_shared.plan import GroupName, LocalTraining, ServerOptimizer, check_groups
+from cloister_shared.planning import PrivateMetrics, Training, check_kind
 from cloister_shared.privacy.budget import Budget
-from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE
 from cloister_shared.yaml_config import load_yaml
 from cloister_simulations.partition import PartitionConfig
 from cloister_simulations.synthetic import SyntheticSchools
@@ -72,21 +70,6 @@ class ShareEvaluation(_Evaluation):
     share: float = Field(default=0.2, gt=0, lt=1)
 
 
-class Training(Frozen):
-    """How one model is trained.
-
-    ``noise_multiplier`` None is calibrated so that the rounds spend the model's share of the
-    budget; the arms without noise ignore it, and the clip.
-    """
-
-    rounds: int = Field(ge=1)
-    sampling_rate: float = Field(gt=0, le=1)
-    noise_multiplier: float | None = Field(default=None, ge=MIN_NOISE, le=MAX_NOISE)
-    clip_norm: float = Field(default=1.0, gt=0)
-    local: LocalTraining = LocalTraining()
-    server: ServerOptimizer = ServerOptimizer()
-
-
 class Pretraining(Frozen):
     """Start from weights trained on public synthetic answers; costs no learner any privacy.
 
@@ -116,29 +99,7 @@ class ModelConfig(Frozen):
     @field_validator("kind")
     @classmethod
     def _is_known(cls, kind: str) -> str:
-        if kind not in SPECS.names():
-            raise ValueError(f"no model kind is called {kind!r}; known: {', '.join(SPECS)}")
-        return kind
-
-
-class PrivateMetrics(Frozen):
-    """Figures that nodes with noise release of their evaluation learners, from noisy histograms.
-
-    After every ``every_rounds``-th round and each model's last. Their noise is calibrated so that
-    all of them together spend ``budget_share`` of an evaluation learner's budget, which is apart
-    from that of those who train.
-    """
-
-    every_rounds: int = Field(ge=1)
-    budget_share: float = Field(default=1.0, gt=0, le=1)
-    bins: int = Field(default=20, ge=2, le=1000)
-    groups: tuple[GroupName, ...] = Field(default=(), max_length=20)
-    """Groups of learners whose figures stand apart, beside one for all others."""
-
-    @field_validator("groups")
-    @classmethod
-    def _check_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
-        return check_groups(groups)
+        return check_kind(kind)
 
 
 class SimulationPrivacy(Frozen):

@@ -3,15 +3,12 @@
 import math
 from collections.abc import Mapping
 
-from pydantic import ValidationError
-
+from cloister_shared import planning
 from cloister_shared.curriculum import Curriculum
-from cloister_shared.errors import BudgetExceededError, ConfigError
-from cloister_shared.frozen import describe
-from cloister_shared.model_specs import SPECS, ModelSpec
+from cloister_shared.model_specs import ModelSpec
 from cloister_shared.plan import MetricPlan, ModelPlan, Plan
-from cloister_shared.privacy.mechanism import Mechanism
-from cloister_simulations.config import PRIVATE_ARMS, ModelConfig, SimulationConfig, Training
+from cloister_shared.planning import Allowance, mechanism_of, planned
+from cloister_simulations.config import PRIVATE_ARMS, ModelConfig, SimulationConfig
 
 
 def make_plan(
@@ -43,72 +40,34 @@ def make_plan(
 
 def make_spec(model: ModelConfig, curriculum: Curriculum) -> ModelSpec:
     """The model's spec in the curriculum's size; ``ConfigError`` if its kind has no such option."""
-    try:
-        return SPECS.get(model.kind).for_curriculum(curriculum, model.spec)
-    except ValidationError as error:
-        raise ConfigError(f"spec of the model {model.kind}: {describe(error)}") from error
+    return planning.make_spec(model.kind, model.spec, curriculum)
 
 
 def check_budget(config: SimulationConfig) -> None:
     """Raise ``BudgetExceededError`` unless every model fits its share; reads no data."""
     if PRIVATE_ARMS.isdisjoint(config.arms):
         return
-    budget = config.privacy.budget
     for model in config.models:
-        event = _mechanism(config, model, private=True).event(model.private.local.steps)
-        allowance = math.floor(budget.limit * model.budget_share)
-        try:
-            budget.require([[event]] * model.private.rounds, allowance)
-        except BudgetExceededError as error:
-            sentence = f"model {model.kind}, {model.budget_share:g} of the budget: {error}"
-            raise BudgetExceededError(sentence, error.requested, error.remaining) from error
+        _allowance(config).require(model.kind, model.private, model.budget_share)
     _metric_plan(config)
 
 
+def _allowance(config: SimulationConfig) -> Allowance:
+    privacy = config.privacy
+    return Allowance(budget=privacy.budget, spare_rounds=privacy.spare_rounds)
+
+
 def _metric_plan(config: SimulationConfig) -> MetricPlan | None:
-    """Metrics whose noise makes all releases of all models spend their share of the budget."""
     wanted = config.privacy.metrics
     if wanted is None:
         return None
-    spare = config.privacy.spare_rounds
-    releases = sum(
-        math.ceil(model.private.rounds / wanted.every_rounds) + spare for model in config.models
-    )
-    noise = config.privacy.budget.calibrate(1.0, 1, releases, wanted.budget_share)
-    return MetricPlan(
-        every_rounds=wanted.every_rounds,
-        noise_multiplier=noise,
-        bins=wanted.bins,
-        groups=wanted.groups,
-    )
+    return _allowance(config).metric_plan(wanted, (one.private.rounds for one in config.models))
 
 
 def _model_plan(
     config: SimulationConfig, model: ModelConfig, curriculum: Curriculum, *, private: bool
 ) -> ModelPlan:
-    training = model.private if private else model.non_private
-    return ModelPlan(
-        spec=make_spec(model, curriculum),
-        rounds=training.rounds,
-        mechanism=_mechanism(config, model, private=private),
-        local=training.local,
-        server=training.server,
-    )
-
-
-def _mechanism(config: SimulationConfig, model: ModelConfig, *, private: bool) -> Mechanism:
-    training = model.private if private else model.non_private
-    return Mechanism(
-        noise_multiplier=_noise(config, model, training) if private else 0.0,
-        clip_norm=training.clip_norm,
-        sampling_rate=training.sampling_rate,
-    )
-
-
-def _noise(config: SimulationConfig, model: ModelConfig, training: Training) -> float:
-    if training.noise_multiplier is not None:
-        return training.noise_multiplier
-    rounds = training.rounds + config.privacy.spare_rounds
-    return config.privacy.budget.calibrate(
-        training.sampling_rate, training.local.steps, rounds, model.budget_share
-    )
+    spec = make_spec(model, curriculum)
+    if private:
+        return _allowance(config).model_plan(spec, model.private, model.budget_share)
+    return planned(spec, model.non_private, mechanism_of(model.non_private, 0.0))
