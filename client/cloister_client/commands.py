@@ -18,6 +18,7 @@ from cloister_client.home import NodeHome
 from cloister_client.importing import FORMATS, ColumnMap, Tally, assistments_curriculum, read
 from cloister_client.joining_commands import join, preflight
 from cloister_client.learner_commands import erase, opt_in, opt_out, readmit
+from cloister_client.up_commands import SERVE, announce_ready, down, fleet, up, what_is_up
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.frozen import describe
@@ -106,7 +107,10 @@ def import_file(
 
 @app.command()
 def status(folder: Folder, as_json: AsJson = False) -> None:
-    """Say what the node holds. These exact numbers are for the institution alone."""
+    """Say what the node holds, what of it is up, and the last of what it did for the consortium.
+
+    These exact numbers are for the institution alone.
+    """
     home = NodeHome.open(folder)
     with home.store() as store:
         active = {kind: store.active_model(kind) for kind in SPECS}
@@ -118,6 +122,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
             **asdict(store.counts()),
             "active_models": {kind: model.version for kind, model in active.items() if model},
             "blocked_models": store.blocked_models(),
+            **what_is_up(home, as_json),
         }
     show("Node", document, as_json)
 
@@ -132,15 +137,21 @@ def serve(
     ] = None,
 ) -> None:
     """Run the personalization service until it is interrupted."""
+    from cloister_client.serving.server import announce  # noqa: PLC0415
     from cloister_client.serving.server import serve as run_server  # noqa: PLC0415
 
     home = NodeHome.open(folder)
     serving = home.config.serving
-    run_server(home, host or serving.host, serving.port if port is None else port)
+
+    def on_ready(address: str) -> None:
+        announce(address)
+        announce_ready(home, SERVE, address)
+
+    run_server(home, host or serving.host, serving.port if port is None else port, on_ready)
 
 
 for _command in (
-    *(join, preflight),
+    *(join, preflight, up, down, fleet),
     *(budget, export_ledger, backup, restore, opt_out, opt_in, erase, readmit),
 ):
     app.command()(_command)

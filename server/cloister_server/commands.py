@@ -15,12 +15,14 @@ from cloister_server.config import CoordinatorConfig
 from cloister_server.home import CoordinatorHome
 from cloister_server.metric_commands import metrics
 from cloister_server.node_commands import invite, nodes
+from cloister_server.up_commands import down, link, runner, status, up
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.printing import AsJson, show
 from cloister_shared.yaml_config import load_yaml
 
 app = typer.Typer(help="A consortium's coordinator: nodes, runs.", no_args_is_help=True)
-app.command()(invite)
+for _command in (up, down, status, link, runner, invite):
+    app.command()(_command)
 app.command()(metrics)
 app.add_typer(nodes, name="nodes")
 
