@@ -1,19 +1,19 @@
-"""Where a process may be killed: named points of what a node and a coordinator do, and a fuse."""
+"""Where a process may be killed: named points of what nodes and coordinators do, and a fuse."""
 
 import os
 import signal
+import sqlite3
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from cloister_client.histories import History, HistorySource, Purpose
-from cloister_client.ledger import Reservation, SqliteLedger
+from cloister_client.ledger import Ledger, Reservation
 from cloister_client.node import Node
+from cloister_server.notary import NODES
 from cloister_shared.model_specs import ModelSpec, Weights
-from cloister_shared.privacy.ledger_format import Charge
-
-Action = Literal["train", "evaluate", "release"]
+from cloister_shared.privacy.ledger_format import Charge, SignedHead
 
 UNCOMMITTED = ("reserved", "started", "reading", "made", "committing")
 """Points of a node that has been charged, and will be again: RESERVE stands; START does; a history
@@ -33,11 +33,15 @@ HANDING_OUT = ASKING[:3]
 """A coordinator's whose models are finished and on disk."""
 
 
+BEFORE_STATEMENT = "before statement {}"
+"""Of anybody's: the n-th SQL statement of what is done, whatever it is, is about to run."""
+
+
 @dataclass(frozen=True)
 class Death:
-    """At ``point`` of ``action`` in round ``round``; a release is of none, 0."""
+    """At ``point`` of ``action`` in round ``round``."""
 
-    action: Action
+    action: str
     round: int
     point: str
 
@@ -47,32 +51,50 @@ class Fuse:
     """Kills its process when that is where ``death`` says."""
 
     death: Death | None = None
-    action: Action = "train"
+    action: str = ""
     round: int = 0
+    statements: int = 0
+    committing: bool = False
 
-    def begin(self, action: Action, round_number: int = 0) -> None:
+    def begin(self, action: str, round_number: int = 0) -> None:
         """From now on points are those of this action and round."""
-        self.action, self.round = action, round_number
+        self.action, self.round, self.statements = action, round_number, 0
 
     def reach(self, point: str) -> None:
         """Be at ``point``, perhaps for ever."""
         if self.death == Death(self.action, self.round, point):
-            die()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    def watch_renaming(self, points: Mapping[str, str]) -> None:
-        """Be at a point whenever a file is about to take its place under a name that ends so."""
+    def watch(self) -> None:
+        """From now on be at a point before files take their places, and before SQL statements.
 
-        def watch(event: str, arguments: tuple[Any, ...]) -> None:
-            for end, point in points.items():
-                if event == "os.rename" and str(arguments[1]).endswith(end):
-                    self.reach(point)
+        For the rest of this process; statements are those of connections that are still to be made.
+        """
+        sys.addaudithook(self._audit)
+        connect = sqlite3.dbapi2.connect
 
-        sys.addaudithook(watch)
+        def watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            connection = connect(*arguments, **options)
+            connection.set_trace_callback(self._before)
+            return connection
 
+        sqlite3.connect = sqlite3.dbapi2.connect = watched
 
-def die() -> None:
-    """End this process here."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename":
+            place = os.fsdecode(arguments[1])
+            if place.endswith(NODES):
+                self.reach("learning")
+            if place.endswith(".checkpoint"):
+                self.reach("recording")
+
+    def _before(self, statement: str) -> None:
+        self.statements += 1
+        self.reach(BEFORE_STATEMENT.format(self.statements))
+        if self.committing and statement == "COMMIT":
+            self.reach("committing")
+        if self.committing and statement.startswith("PRAGMA wal_checkpoint"):
+            self.reach("in the log")
 
 
 def mortal(node: Node, fuse: Fuse) -> Node:
@@ -109,34 +131,26 @@ class MortalSource:
 class MortalLedger:
     """A node's ledger; everything but the steps of an answer is the ledger's own."""
 
-    inner: SqliteLedger
+    inner: Ledger
     fuse: Fuse
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def reserve(self, charge: Charge) -> Reservation:
-        self.fuse.begin(self.fuse.action, charge.round)
         self.fuse.reach("asked")
         reservation = self.inner.reserve(charge)
         self.fuse.reach("reserved")
         return reservation
 
-    def start(self, reservation: Reservation) -> Any:
+    def start(self, reservation: Reservation) -> SignedHead:
         head = self.inner.start(reservation)
         self.fuse.reach("started")
         return head
 
     def commit(self, reservation: Reservation, payload: bytes) -> None:
         self.fuse.reach("made")
-        self.inner._connection.set_trace_callback(self._before)
+        self.fuse.committing = True
         self.inner.commit(reservation, payload)
-        self.inner._connection.set_trace_callback(None)
+        self.fuse.committing = False
         self.fuse.reach("committed")
-
-    def _before(self, statement: str) -> None:
-        """SQLite is about to run ``statement``."""
-        if statement == "COMMIT":
-            self.fuse.reach("committing")
-        if statement.startswith("PRAGMA wal_checkpoint"):
-            self.fuse.reach("in the log")

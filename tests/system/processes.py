@@ -15,17 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from tests.system.consortium import CURRICULUM, NAMES, make_home
-from tests.system.mortal import Action, Death, Fuse, mortal
+from tests.system.mortal import Death, Fuse, mortal
 from tests.system.simulated import await_that, start
 
 from cloister_client.app import node_from_home
 from cloister_client.home import NodeHome
 from cloister_server.checkpoint import RunState, read_checkpoint, save_checkpoint
 from cloister_server.flower import Reply
-from cloister_server.notary import NODES
 from cloister_server.rounds import Coordinator
 from cloister_shared.errors import RunError
-from cloister_shared.messages import Contribution, MetricReport, Receipt, Refusal, unpack
+from cloister_shared.messages import (
+    Contribution,
+    EvaluateRequest,
+    MetricReport,
+    Receipt,
+    Refusal,
+    Release,
+    TrainRequest,
+    unpack,
+)
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import MetricPlan, ModelPlan, Plan
 from cloister_shared.privacy import Mechanism
@@ -130,6 +138,7 @@ class Consortium:
 def serve(directory: Path, death: Death | None, name: str) -> None:
     """Be the node ``name``, until killed."""
     fuse = Fuse(death)
+    fuse.watch()
     node = mortal(node_from_home(NodeHome.open(directory / name)), fuse)
     answers = {
         "train": node.answer_train,
@@ -144,7 +153,7 @@ def serve(directory: Path, death: Death | None, name: str) -> None:
                 if request is None:
                     continue
                 action, *message = request
-                fuse.begin(action)
+                fuse.begin(action, _round(message[0]))
                 reply = answers[action](*message)
                 _keep(directory / "replies", name, reply)
                 with suppress(OSError):  # the coordinator may be gone
@@ -155,7 +164,7 @@ def serve(directory: Path, death: Death | None, name: str) -> None:
 def coordinate(directory: Path, death: Death | None) -> None:
     """Be the coordinator for what is left of the run; exit code 6 where it has to give up."""
     fuse = Fuse(death)
-    fuse.watch_renaming({NODES: "learning", ".checkpoint": "recording"})
+    fuse.watch()
     state = read_checkpoint(checkpoint(directory))
     try:
         Coordinator(state.plan, state.weights, directory).run(Wire(directory, fuse))
@@ -183,7 +192,7 @@ class Wire:
         deadline_s: float,
         receipts: bytes = b"",
     ) -> list[Reply]:
-        return self._exchange("train", bodies, round_number, deadline_s, receipts)
+        return self._exchange("train", bodies, deadline_s, receipts)
 
     def evaluate(
         self,
@@ -192,20 +201,15 @@ class Wire:
         deadline_s: float,
         receipts: bytes = b"",
     ) -> list[Reply]:
-        return self._exchange("evaluate", bodies, round_number, deadline_s, receipts)
+        return self._exchange("evaluate", bodies, deadline_s, receipts)
 
     def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
-        return self._exchange("release", bodies, 0, deadline_s)
+        return self._exchange("release", bodies, deadline_s)
 
     def _exchange(
-        self,
-        action: Action,
-        bodies: Mapping[int, bytes],
-        number: int,
-        deadline_s: float,
-        *beside: bytes,
+        self, action: str, bodies: Mapping[int, bytes], deadline_s: float, *beside: bytes
     ) -> list[Reply]:
-        self.fuse.begin(action, number)
+        self.fuse.begin(action, _round(next(iter(bodies.values()))))
         self.fuse.reach("asking")
         asked = {
             sender: self._ask(sender, action, body, *beside) for sender, body in bodies.items()
@@ -215,7 +219,7 @@ class Wire:
         self.fuse.reach("received")
         return heard
 
-    def _ask(self, sender: int, action: Action, *message: bytes) -> Connection | None:
+    def _ask(self, sender: int, action: str, *message: bytes) -> Connection | None:
         with suppress(OSError):
             connection = Client(("127.0.0.1", self._port(sender)))
             connection.send((action, *message))
@@ -239,6 +243,11 @@ def _heard(sender: int, connection: Connection | None, deadline_s: float) -> Rep
         if connection.poll(deadline_s):
             return Reply(sender, connection.recv_bytes())
     return Reply(sender, None, "hung up")
+
+
+def _round(body: bytes) -> int:
+    """The round that a message is about."""
+    return unpack(body, TrainRequest, EvaluateRequest, Release)[0].round
 
 
 def _received(connection: Connection) -> tuple[Any, ...] | None:

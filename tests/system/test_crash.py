@@ -8,32 +8,40 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from tests.system.books import charges, check_books, check_finished, committed, export_of
+from tests.system.books import REPLY, charges, check_books, check_finished, committed, export_of
 from tests.system.consortium import BUDGET, NAMES
 from tests.system.mortal import (
     ANSWERING,
     ASKING,
+    BEFORE_STATEMENT,
     COMMITTED,
     HANDING_OUT,
     INSTALLING,
     UNCOMMITTED,
-    Action,
     Death,
 )
-from tests.system.processes import COORDINATOR, KILLED, MECHANISM, Consortium, begin
+from tests.system.processes import (
+    COORDINATOR,
+    KILLED,
+    MECHANISM,
+    METRICS,
+    Consortium,
+    begin,
+    replies,
+)
 
 from cloister_server.checkpoint import RunState
 from cloister_shared.privacy.ledger_format import Role
 
 ROUNDS, FATAL = 3, 2
-ROLE: dict[Action, Role] = {"train": "train", "evaluate": "evaluation"}
+ROLE: dict[str, Role] = {"train": "train", "evaluate": "evaluation"}
 ONCE: dict[Role, Counter[int]] = {"train": Counter([1, 2, 3]), "evaluation": Counter([2, 3])}
 """How often each round is charged where nothing happens; metrics are due after rounds 2 and 3."""
 
 
 @pytest.mark.parametrize(("action", "point"), list(product(ROLE, ANSWERING)))
 def test_a_node_killed_at_any_point_of_an_answer_sends_the_same_bytes_or_pays_again(
-    consortium: Consortium, action: Action, point: str
+    consortium: Consortium, action: str, point: str
 ) -> None:
     """The coordinator is killed after it, so that it asks again."""
     begin(consortium.directory, ROUNDS)
@@ -59,9 +67,9 @@ def test_a_node_killed_while_it_takes_a_finished_model_takes_it_when_it_comes_ba
     consortium: Consortium, point: str
 ) -> None:
     begin(consortium.directory, ROUNDS)
-    consortium.start("oak", Death("release", 0, point))
+    consortium.start("oak", Death("release", ROUNDS, point))
     consortium.start("elm")
-    consortium.start(COORDINATOR, Death("release", 0, "received"))
+    consortium.start(COORDINATOR, Death("release", ROUNDS, "received"))
     assert consortium.ended("oak") == consortium.ended(COORDINATOR) == KILLED
     consortium.finish()
     check_finished(consortium.directory)
@@ -72,12 +80,12 @@ def test_a_node_killed_while_it_takes_a_finished_model_takes_it_when_it_comes_ba
     ("action", "point"), [*product(ROLE, ASKING), *product(["release"], HANDING_OUT)]
 )
 def test_a_coordinator_killed_at_any_point_costs_nobody_anything(
-    consortium: Consortium, action: Action, point: str
+    consortium: Consortium, action: str, point: str
 ) -> None:
     begin(consortium.directory, ROUNDS)
     for name in NAMES:
         consortium.start(name)
-    consortium.start(COORDINATOR, Death(action, FATAL if action in ROLE else 0, point))
+    consortium.start(COORDINATOR, Death(action, FATAL if action in ROLE else ROUNDS, point))
     assert consortium.ended(COORDINATOR) == KILLED
     state = check_books(consortium.directory)
     done = {"train": FATAL - 1, "evaluate": FATAL, "release": ROUNDS}
@@ -105,6 +113,27 @@ def test_a_spare_round_pays_for_one_crash(consortium: Consortium) -> None:
     state = killed_while_reading(consortium, rounds=3, affordable=4)
     assert charges(export_of(consortium.directory / "oak")) == {1: 1, 2: 2, 3: 1}
     assert {one.participants for one in state.records} == {tuple(sorted(NAMES))}
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("action", ROLE)
+def test_a_node_killed_before_each_sql_statement_of_an_answer_loses_nothing(
+    consortium: Consortium, action: str
+) -> None:
+    """Statement n in round n; the coordinator is killed after it, so that it asks again."""
+    begin(consortium.directory, rounds=100, metrics=METRICS.model_copy(update={"every_rounds": 1}))
+    consortium.start("elm")
+    for number in range(1, 100):
+        consortium.start("oak", Death(action, number, BEFORE_STATEMENT.format(number)))
+        consortium.start(COORDINATOR, Death(action, number, "received"))
+        assert consortium.ended(COORDINATOR) == KILLED
+        check_books(consortium.directory)
+        if (REPLY[ROLE[action]], number, "oak") in replies(consortium.directory):
+            break  # it has fewer statements
+        assert consortium.ended("oak") == KILLED
+    assert number > len(ANSWERING)
+    consortium.finish()
+    check_finished(consortium.directory)
 
 
 def killed_while_reading(consortium: Consortium, rounds: int, affordable: int) -> RunState:
