@@ -11,7 +11,7 @@ from typing import Any
 from cloister_client.histories import History, HistorySource, Purpose
 from cloister_client.ledger import Ledger, Reservation
 from cloister_client.node import Node
-from cloister_server.notary import NODES
+from cloister_server.notary import REGISTER
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.privacy.ledger_format import Charge, SignedHead
 
@@ -83,7 +83,7 @@ class Fuse:
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.rename":
             place = os.fsdecode(arguments[1])
-            if place.endswith(NODES):
+            if place.endswith(REGISTER):
                 self.reach("learning")
             if place.endswith(".checkpoint"):
                 self.reach("recording")
