@@ -15,6 +15,7 @@ from cloister_shared.durable import SECRET, write_durably
 from cloister_shared.errors import ConfigError
 from cloister_shared.fingerprints import coordinator_fingerprint
 from cloister_shared.folders import built_beside
+from cloister_shared.journal import Journal
 from cloister_shared.secret_files import read_secret, read_signing_key, write_secret
 from cloister_shared.signing import SigningKey
 from cloister_shared.yaml_config import load_yaml
@@ -25,6 +26,7 @@ SUPERLINK = "superlink.sqlite"
 RUNS, REGISTRY, RUNNING, LOGS = "runs", "registry", "run", "log"
 AUTHORITY_KEY, AUTHORITY, TLS_KEY, TLS = "ca.key", "ca.pem", "tls.key", "tls.pem"
 SIGNING_KEY, SUPEREXEC_SECRET, CONTROL_SECRET = "signing.key", "superexec.secret", "control.secret"
+NODE_JOURNAL = "nodes"
 _SECRET_BYTES = 32
 
 
@@ -148,6 +150,10 @@ class CoordinatorHome:
         """What is known of the nodes' ledgers, for all runs; it hears approved nodes alone."""
         members = {name: one.signing_key for name, one in self.directory().approved().items()}
         return Notary(self.path / NOTARY, self.signing_key(), members)
+
+    def journal(self) -> Journal:
+        """What became of nodes: invited, joined, approved, revoked; several processes write it."""
+        return Journal(self.logs / f"{NODE_JOURNAL}.jsonl")
 
     def _write(self) -> None:
         for folder in (self.keys, self.runs, self.registry, self.running, self.logs):

@@ -20,6 +20,8 @@ from cloister_shared.fingerprints import node_fingerprint
 from cloister_shared.frozen import Frozen
 from cloister_shared.kit import JoinRequest, Kit, SignedKit, Standing
 
+REUSED: Final = "kit_reused"
+"""The code of the refusal of whoever uses a kit after somebody else."""
 _TOKEN_BYTES: Final = 32
 _MOST_USES: Final = 20
 """Uses that are kept of one kit: somebody may try for ever."""
@@ -111,7 +113,7 @@ class Invitations:
             raise PolicyError(
                 "this kit was used before, with other keys: if that was not you, it was stolen; "
                 "call the operator, who sees both uses and can give out a new kit",
-                "kit",
+                REUSED,
             )
         return self._admit(request, repeated=first != use)
 

@@ -5,7 +5,6 @@ changes is a list for the operator to look at.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from ipaddress import ip_address, ip_network
 
@@ -15,9 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_server.directory import Member
 from cloister_server.home import CoordinatorHome
-from cloister_server.invitations import Invitations
+from cloister_server.invitations import REUSED, Invitations
 from cloister_shared import __version__
 from cloister_shared.errors import MessageError, PolicyError
+from cloister_shared.fingerprints import node_fingerprint
+from cloister_shared.journal import Event, Journal
 from cloister_shared.kit import (
     MAX_REQUEST_BYTES,
     JoinAnswer,
@@ -30,8 +31,6 @@ _BODY_SECONDS = 10.0
 _WINDOW_SECONDS = 60.0
 _ADDRESSES = 50
 """How many addresses' shares all of them have together: a bound for whoever has many."""
-
-logger = logging.getLogger(__name__)
 
 
 class JoinLimit:
@@ -58,13 +57,12 @@ class JoinLimit:
 def join_app(home: CoordinatorHome) -> ASGIApp:
     """The route, for the listener that nodes reach; it looks at no path."""
     invitations, directory = Invitations(home), home.directory()
-    limit = JoinLimit(home.config.limits.joins_per_minute)
+    journal, limit = home.journal(), JoinLimit(home.config.limits.joins_per_minute)
 
     def answer(body: bytes, address: str) -> JoinAnswer:
         request = SignedRequest.parse(body)
         if isinstance(request, JoinRequest):
-            member = invitations.redeem(request, address)
-            logger.info("%s joined, to be approved", member.name)
+            member = _redeem(invitations, request, address, journal)
         else:
             member = _own(directory.get(request.node), request)
         return JoinAnswer(
@@ -78,7 +76,7 @@ def join_app(home: CoordinatorHome) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        address = request.client.host if request.client else "unknown"
+        address = request.client.host.partition("%")[0] if request.client else "unknown"
         response = await _respond(request, address)
         await response(scope, receive, send)
 
@@ -96,11 +94,28 @@ def join_app(home: CoordinatorHome) -> ASGIApp:
         except MessageError as error:
             return _error(400, str(error))
         except PolicyError as error:
-            logger.warning("a request to join from %s was refused: %s", address, error)
             return _error(403, str(error))
         return JSONResponse(said.model_dump(mode="json"))
 
     return app
+
+
+def _redeem(
+    invitations: Invitations, request: JoinRequest, address: str, journal: Journal
+) -> Member:
+    """Who has joined; also what is refused is written down."""
+    told = {"node": request.node, "address": address}
+    keys = node_fingerprint(request.signing_key, request.transport_key).replace(" ", "-")
+    try:
+        member = invitations.redeem(request, address)
+    except PolicyError as error:
+        if error.code == REUSED:
+            journal.write(Event.KIT_REUSED, **told, fingerprint=keys)
+        else:
+            journal.write(Event.REFUSED, code=error.code, action="join", node=request.node)
+        raise
+    journal.write(Event.JOINED, **told, fingerprint=keys)
+    return member
 
 
 def _own(member: Member | None, request: StandingRequest) -> Member:

@@ -15,8 +15,8 @@ from cloister_server.guard import ControlGuard, FleetGuard, Heard
 from cloister_server.home import CoordinatorHome
 from cloister_server.superlink import LOOPBACK, Control, make_app
 from cloister_shared.errors import ServiceError
+from cloister_shared.kit import JOIN_PATH
 
-JOIN = "/v1/join"
 _THREADS = 4
 """Calls that Flower works on at one time; each has a connection to SQLite of its own."""
 _LOOK_S = 0.5
@@ -42,7 +42,7 @@ class PublicListener:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, to where it belongs."""
-        app = self.join if scope.get("path") == JOIN else self.fleet
+        app = self.join if scope.get("path") == JOIN_PATH else self.fleet
         await app(scope, receive, send)
 
 

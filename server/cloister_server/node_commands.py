@@ -17,6 +17,7 @@ from cloister_server.invitations import Invitations
 from cloister_shared.asking import Fingerprint, ask_fingerprint
 from cloister_shared.errors import ConfigError, PolicyError
 from cloister_shared.fingerprints import require_fingerprint
+from cloister_shared.journal import Event
 from cloister_shared.kit import PublicName, SignedKit
 from cloister_shared.printing import AsJson, print_json, show
 from cloister_shared.secret_files import write_secret
@@ -44,6 +45,7 @@ def invite(
         raise ConfigError(f"{file} exists; delete it, or name another file with --output")
     signed = Invitations(home).issue(name)
     _write(file, signed)
+    home.journal().write(Event.INVITED, node=name)
     document = {
         "kit": str(file),
         "node": name,
@@ -65,7 +67,10 @@ def list_nodes(folder: Folder, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"nodes": joined, "invited": invited})
         return
-    _print_nodes(joined)
+    if joined:
+        _print_nodes(joined)
+    else:
+        Console().print("No node has joined yet.")
     for name, expires in sorted(invited.items()):
         Console().print(f"{name} was invited; its kit is valid until {expires}", markup=False)
 
@@ -85,6 +90,8 @@ def approve(
     whose = f"the node {name}"
     require_fingerprint(ask_fingerprint(fingerprint, whose), member.fingerprint, whose)
     approved = directory.approve(name)
+    keys = approved.fingerprint.replace(" ", "-")
+    home.journal().write(Event.APPROVED, node=name, fingerprint=keys)
     show("Approved", _document(approved, Invitations(home)), as_json)
 
 
@@ -93,6 +100,7 @@ def revoke(folder: Folder, name: Node, as_json: AsJson = False) -> None:
     """Shut a node out, at once, also while a run is on; it may be invited again."""
     home = CoordinatorHome.open(folder)
     revoked = home.directory().revoke(name)
+    home.journal().write(Event.REVOKED, node=name)
     show("Revoked", _document(revoked, Invitations(home)), as_json)
 
 

@@ -14,7 +14,8 @@ from cloister_server.config import CoordinatorConfig, Limits
 from cloister_server.home import CoordinatorHome
 from cloister_server.invitations import Invitations
 from cloister_server.join_route import JoinLimit, join_app
-from cloister_shared.kit import JoinAnswer, SignedRequest, Standing, StandingRequest
+from cloister_shared.journal import read
+from cloister_shared.kit import JoinAnswer, SignedKit, SignedRequest, Standing, StandingRequest
 from cloister_shared.signing import SigningKey
 
 
@@ -66,6 +67,17 @@ def test_a_refusal_says_why(home: CoordinatorHome) -> None:
     _, second = _post(home, body_of(signed), body_of(signed))
     assert second.status_code == 403
     assert "was used before, with other keys" in second.json()["error"]
+
+
+def test_a_kit_that_is_used_twice_or_not_known_is_written_down(home: CoordinatorHome) -> None:
+    signed = Invitations(home).issue("oak")
+    unknown = SignedKit.sign(signed.kit.model_copy(update={"token": "t" * 43}), home.signing_key())
+    _post(home, body_of(signed), body_of(signed), body_of(unknown))
+    joined, reused, refused = read(home.logs / "nodes.jsonl", 10)
+    assert (joined["event"], reused["event"]) == ("joined", "kit reused")
+    assert joined["node"] == reused["node"] == "oak"
+    assert joined["fingerprint"] != reused["fingerprint"]
+    assert (refused["event"], refused["code"]) == ("refused", "kit")
 
 
 def test_a_request_that_its_keys_owner_did_not_sign_is_refused(home: CoordinatorHome) -> None:

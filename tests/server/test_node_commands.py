@@ -13,6 +13,7 @@ from cloister_server.commands import app
 from cloister_server.home import CoordinatorHome
 from cloister_server.invitations import Invitations
 from cloister_shared.errors import ConfigError, PolicyError
+from cloister_shared.journal import read
 from cloister_shared.kit import SignedKit, Standing
 
 
@@ -74,6 +75,8 @@ def test_a_node_is_approved_by_its_fingerprint_alone(home: CoordinatorHome) -> N
     member = home.directory().get("oak")
     assert member is not None
     assert member.standing is Standing.REVOKED
+    told = [entry["event"] for entry in read(home.logs / "nodes.jsonl", 10)]
+    assert told == ["invited", "approved", "revoked"]
 
 
 def test_nobody_is_approved_who_did_not_join(home: CoordinatorHome) -> None:
