@@ -1,17 +1,16 @@
 """Model versions: immutable sets of weights, one of each kind active."""
 
-import hashlib
 import json
 import time
 from dataclasses import dataclass
 
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from cloister_client.store.database import insert
 from cloister_client.store.tables import model_versions
-from cloister_shared.canonical import digest
 from cloister_shared.errors import DataError, MessageError
+from cloister_shared.model_manifest import sha256_of, version_of, weights_document
 from cloister_shared.model_specs import ModelSpec, Weights, check_weights, parse_spec
 
 
@@ -39,8 +38,8 @@ def add(
     this round.
     """
     check_weights(weights, spec)
-    document = save(dict(sorted(weights.items())))
-    version = _version(spec, document, plan, round_number)
+    document = weights_document(weights)
+    version = version_of(spec, sha256_of(document), plan, round_number)
     columns = model_versions.c
     same_round = (columns.kind == spec.kind) & (columns.plan == plan)
     same_round &= columns.round == round_number
@@ -143,17 +142,7 @@ def _find(connection: Connection, condition: ColumnElement[bool]) -> ModelVersio
     if row is None:
         return None
     spec = parse_spec(json.loads(row.spec))
-    if _version(spec, row.weights, row.plan, row.round) != row.version:
+    if version_of(spec, sha256_of(row.weights), row.plan, row.round) != row.version:
         raise DataError(f"the stored {row.kind} model {row.version[:12]} was altered")
     return ModelVersion(row.version, spec, load(row.weights), row.plan, row.round, row.created)
 
-
-def _version(spec: ModelSpec, document: bytes, plan: str, round_number: int) -> str:
-    return digest(
-        {
-            "spec": spec.digest,
-            "weights": hashlib.sha256(document).hexdigest(),
-            "plan": plan,
-            "round": round_number,
-        }
-    )
