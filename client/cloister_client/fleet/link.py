@@ -150,12 +150,19 @@ class FleetLink:
                     self._beats(self._node.node_id)
 
     def pull(self) -> Envelope | None:
-        """The next message for this node; ``None`` if there is none."""
+        """The next message for this node; ``None`` if there is none.
+
+        Raises ``LostError`` for one that is not even addressed as it should be.
+        """
         with _named_errors():
             answer = self._client.PullMessages(PullMessagesRequest(node=self._node))
-        for proto, parts in zip(answer.messages_list, answer.message_object_trees, strict=True):
-            return Envelope(metadata_from_proto(proto.metadata), parts)
-        return None
+        if not answer.messages_list:
+            return None
+        try:
+            metadata = metadata_from_proto(answer.messages_list[0].metadata)
+            return Envelope(metadata, answer.message_object_trees[0])
+        except (ValueError, IndexError) as error:
+            raise LostError("a message of a form that Flower does not know") from error
 
     def bundle(self, run: int) -> Bundle:
         """What the run ``run`` was started with; ``LostError`` if it is over."""
