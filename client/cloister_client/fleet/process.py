@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from cloister_client.fleet.link import Clock, FleetLink, system_clock
@@ -17,10 +19,15 @@ MAX_ANSWER_BYTES = 64 * 2**20
 """The longest answer of the coordinator's that is read; as much as its own listener takes."""
 
 
-def take_part(home: NodeHome, clock: Clock = system_clock) -> None:
+def take_part(
+    home: NodeHome,
+    clock: Clock = system_clock,
+    trainer_of: Callable[[Path, Journal], TrainerProcess] = TrainerProcess,
+) -> None:
     """Answer the coordinator until SIGTERM, which ends also what the trainer is in the middle of.
 
-    Raises ``ConfigError`` if the node has not joined a consortium.
+    ``clock`` is this machine's, which may be wrong. Raises ``ConfigError`` if the node has not
+    joined a consortium.
     """
     coordinator = home.coordinator()
     if coordinator is None:
@@ -38,7 +45,7 @@ def take_part(home: NodeHome, clock: Clock = system_clock) -> None:
         max_bytes=MAX_ANSWER_BYTES,
         clock=clock,
     )
-    trainer = TrainerProcess(home.path, journal)
+    trainer = trainer_of(home.path, journal)
     checks = Checks(coordinator.key, home.config.name, home.signing_key())
     signal.signal(signal.SIGTERM, _exit)
     try:

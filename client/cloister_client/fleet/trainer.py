@@ -15,7 +15,6 @@ from pathlib import Path
 from cloister_shared.journal import Event, Journal
 
 READY = b"ready"
-_MODULE = "cloister_client.fleet.training_process"
 _END_S = 5.0
 
 
@@ -35,6 +34,9 @@ class TrainerProcess:
 
     To be used by one thread, the one that its process ends with.
     """
+
+    module = "cloister_client.fleet.training_process"
+    """What the process runs; tests run it with a node that can be killed at named points."""
 
     def __init__(self, folder: Path, journal: Journal) -> None:
         self._folder, self._journal = folder, journal
@@ -74,7 +76,7 @@ class TrainerProcess:
         if self._running is not None and self._running.process.poll() is not None:
             self._note_end(self._running)
         if self._running is None:
-            self._running = _started(self._folder)
+            self._running = _started(self.module, self._folder)
             self._journal.write(Event.STARTED, process="trainer", pid=self._running.process.pid)
         return self._running
 
@@ -113,12 +115,12 @@ class _Running:
             return self.process.wait()
 
 
-def _started(folder: Path) -> _Running:
+def _started(module: str, folder: Path) -> _Running:
     ours, theirs = Pipe()
     with theirs:
         descriptor = theirs.fileno()
         process = subprocess.Popen(  # noqa: S603 - our own command
-            (sys.executable, "-m", _MODULE, str(folder), str(descriptor), str(os.getpid())),
+            (sys.executable, "-m", module, str(folder), str(descriptor), str(os.getpid())),
             stdin=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             pass_fds=(descriptor,),

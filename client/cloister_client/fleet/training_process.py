@@ -7,6 +7,7 @@ ledger keeps the charge.
 
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -25,14 +26,19 @@ NICE = 10
 """Added to the priority's number: whoever waits for an answer of the service comes first."""
 
 
-def main(folder: Path, descriptor: int, parent: int) -> None:
-    """Answer over the pipe until the parent hangs up."""
+def main(
+    folder: Path,
+    descriptor: int,
+    parent: int,
+    node_of: Callable[[NodeHome], Participant] = node_from_home,
+) -> None:
+    """Answer over the pipe, as the home's node, until the parent hangs up."""
     end_with(parent)
     os.nice(NICE)
     tune_process()
     journal = Journal(folder / LOGS / "trainer.jsonl")
     try:
-        node = node_from_home(NodeHome.open(folder))
+        node = node_of(NodeHome.open(folder))
         with Connection(descriptor) as pipe:
             journal.write(Event.READY, process="trainer", pid=os.getpid())
             pipe.send_bytes(READY)
