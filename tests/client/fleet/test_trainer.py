@@ -1,6 +1,5 @@
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def test_asked_again_it_answers_the_same_bytes_after_it_was_killed(
     before = trainer.ask("train", (request(folder), b""))
     first = trainer.pid or 0
     os.kill(first, signal.SIGKILL)
-    time.sleep(0.1)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
     assert trainer.ask("train", (request(folder), b"")) == before
     assert trainer.pid != first
 
