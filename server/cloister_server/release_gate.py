@@ -8,8 +8,16 @@ from pydantic import ValidationError
 from cloister_shared import __version__
 from cloister_shared.errors import PolicyError
 from cloister_shared.plan import Plan
-from cloister_shared.privacy.audit_report import AuditReport, SignedAudit
+from cloister_shared.privacy.accounting import epsilon
+from cloister_shared.privacy.audit_report import (
+    SHARP_CANARIES,
+    SHARP_NOISE,
+    AuditReport,
+    SignedAudit,
+)
 
+_ROUNDED = 1.001
+"""By how much a claim may exceed what its event costs: reports may be rounded."""
 HOW = "run `cloister audit privacy --node DIR --output FILE` at a node and put the file there"
 
 
@@ -43,12 +51,21 @@ def _read(file: Path, keys: Collection[str]) -> tuple[AuditReport, ...]:
 
 def _require_one(reports: tuple[AuditReport, ...], kind: str, noise: str) -> None:
     found = [one for one in reports if (one.kind, one.noise) == (kind, noise)]
-    # A sample hides much of what an audit could see.
-    if not any(one.code_version == __version__ and one.event.sampling_rate == 1 for one in found):
-        wanted = f"{kind} with {noise} noise, on all canaries, by version {__version__}"
-        raise _refused(f"no report on {wanted}; {HOW}")
+    # A sample, much noise, or few canaries hide much of what an audit could see.
+    if not any(one.code_version == __version__ and one.is_sharp for one in found):
+        raise _refused(
+            f"no report on {kind} with {noise} noise, of a multiplier up to {SHARP_NOISE:g}, on "
+            f"all of at least {SHARP_CANARIES:,} canaries, by version {__version__}; {HOW}"
+        )
     if not all(one.holds for one in found):
         raise _refused(f"the audit of {kind} proved more than is claimed: find out why first")
+    if not all(_is_priced(one) for one in found):
+        raise _refused(f"the report on {kind} claims more than its event costs; {HOW}")
+
+
+def _is_priced(report: AuditReport) -> bool:
+    """Whether the claim that nothing was found against is that of the event."""
+    return report.claim <= _ROUNDED * epsilon([report.event], report.delta, "pld")
 
 
 def _refused(reason: str) -> PolicyError:

@@ -16,6 +16,7 @@ from cloister_shared.signing import SigningKey
 KEY = SigningKey.generate()
 KEYS = {KEY.public}
 SAMPLED = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=1)
+DROWNED = SampledGaussian(noise_multiplier=50.0, sampling_rate=1.0, steps=1)
 
 
 def report(audited: str, **changes: object) -> AuditReport:
@@ -61,7 +62,10 @@ def test_reports_that_hold_for_every_model_open_the_gate(plan: Plan, write: Writ
         ({"code_version": "0.0.9"}, "no report on dkt"),
         ({"noise": "discrete_gaussian"}, "no report on dkt"),
         ({"kind": "essays"}, "no report on dkt"),
-        ({"event": SAMPLED}, "on all canaries"),
+        ({"event": SAMPLED}, "on all of at least 100,000 canaries"),
+        ({"event": DROWNED, "claim": 0.07, "lower_bound": 0.0}, "of a multiplier up to 2"),
+        ({"canaries": 20_000}, "at least 100,000 canaries"),
+        ({"claim": 40.0, "lower_bound": 39.0}, "claims more than its event costs"),
     ],
 )
 def test_a_report_of_something_else_or_that_found_something_keeps_it_shut(
@@ -95,6 +99,25 @@ def test_a_missing_broken_altered_or_foreign_report_keeps_it_shut(
     with pytest.raises(PolicyError, match="altered"):
         require_audit(plan, file, KEYS)
     file.write_text("{}")
+    with pytest.raises(PolicyError, match="cannot be read"):
+        require_audit(plan, file, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("found", "forged"),
+    [
+        ('"delta":1e-6', '"delta":0.9'),
+        ('"p":0.001', '"p":0.5'),
+        ('"correct":1897', '"correct":2001'),
+    ],
+)
+def test_a_report_in_which_whatever_was_found_would_hold_is_none(
+    found: str, forged: str, plan: Plan, write: Write
+) -> None:
+    file = write(report("dkt"), report("recommender"))
+    text = file.read_text()
+    assert found in text
+    file.write_text(text.replace(found, forged))
     with pytest.raises(PolicyError, match="cannot be read"):
         require_audit(plan, file, KEYS)
 

@@ -45,8 +45,8 @@ def make_home(path: Path, learners: int = 20, evaluation_share: float = 0.0) -> 
 def write_audit(file: Path, mechanism: Mechanism, node: NodeHome | None = None) -> None:
     """As ``cloister audit privacy`` at the node does, or at the first one beside the file."""
     home = node or NodeHome.open(file.parent / NAMES[0])
-    audited = mechanism.model_copy(update={"sampling_rate": 1.0})
-    report = audit_mechanism("dkt", audited, steps=1, delta=BUDGET.delta, canaries=10_000)
+    audited = mechanism.model_copy(update={"sampling_rate": 1.0, "noise_multiplier": 1.0})
+    report = audit_mechanism("dkt", audited, steps=1, delta=BUDGET.delta, canaries=100_000)
     file.write_text(SignedAudit.sign((report,), home.signing_key()).model_dump_json())
 
 

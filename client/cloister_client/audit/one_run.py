@@ -16,7 +16,7 @@ from cloister_shared import __version__
 from cloister_shared.errors import ConfigError
 from cloister_shared.plan import LocalTraining
 from cloister_shared.privacy.accounting import epsilon
-from cloister_shared.privacy.audit_report import AuditReport
+from cloister_shared.privacy.audit_report import MOST_DELTA, AuditReport
 from cloister_shared.privacy.events import SampledGaussian
 from cloister_shared.privacy.mechanism import Mechanism
 from cloister_shared.privacy.noise import NoiseSource, SystemNoise, bernoulli
@@ -32,8 +32,14 @@ def audit_mechanism(
 
     What is audited is clip, sum, noise, divisor and composition; with a sampling rate below 1 also
     the sampler, whose chance hides much of what an audit could see. Raises ``ConfigError`` without
-    noise, and where so many canaries could not contradict the claim, whatever they show.
+    noise, at a δ that is none or large, and where so many canaries could not contradict the claim,
+    whatever they show.
     """
+    if not 0 < delta <= MOST_DELTA:
+        raise ConfigError(
+            f"an audit's delta must be above 0 and at most {MOST_DELTA:g}, not {delta:g}: at a "
+            "larger one every mechanism looks private"
+        )
     event = mechanism.event(steps)
     if not isinstance(event, SampledGaussian):
         raise ConfigError("an audit needs a mechanism with noise")

@@ -1,10 +1,19 @@
 """What an audit of a mechanism found, signed by who ran it."""
 
+from typing import Self
+
+from pydantic import Field, model_validator
+
 from cloister_shared.canonical import canonical_json
 from cloister_shared.frozen import Frozen
 from cloister_shared.privacy.events import SampledGaussian
 from cloister_shared.privacy.release import NoiseKind
 from cloister_shared.signing import SigningKey, is_signed
+
+MOST_DELTA = 1e-3
+"""At a larger δ an ε says little, and near 1 nothing: whatever was found would hold."""
+SHARP_NOISE, SHARP_CANARIES = 2.0, 100_000
+"""Noise multiplier at most, and canaries at least, where half of the noise shows in one step."""
 
 
 class AuditReport(Frozen):
@@ -19,19 +28,32 @@ class AuditReport(Frozen):
     event: SampledGaussian
     clip_norm: float
     noise: NoiseKind
-    delta: float
-    claim: float
-    lower_bound: float
-    p: float
+    delta: float = Field(gt=0, le=MOST_DELTA)
+    claim: float = Field(ge=0)
+    lower_bound: float = Field(ge=0)
+    p: float = Field(gt=0, le=1e-3)
     canaries: int
-    guesses: int
-    correct: int
+    guesses: int = Field(ge=1)
+    correct: int = Field(ge=0)
     code_version: str
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if not self.correct <= self.guesses <= self.canaries:
+            raise ValueError("of the canaries some are guessed, and of these some rightly")
+        return self
 
     @property
     def holds(self) -> bool:
         """Whether nothing was found against the claim."""
         return self.lower_bound <= self.claim
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether half of the noise would have been found: nothing hides the canaries."""
+        event = self.event
+        visible = event.sampling_rate == 1 and event.noise_multiplier <= SHARP_NOISE
+        return visible and self.canaries >= SHARP_CANARIES
 
 
 class SignedAudit(Frozen):

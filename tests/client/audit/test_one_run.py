@@ -85,6 +85,12 @@ def test_half_of_the_whole_noise_is_found_out(monkeypatch):
     assert not audited(mechanism=MECHANISM.model_copy(update={"noise": "discrete_gaussian"})).holds
 
 
+@pytest.mark.parametrize("delta", [0.9, 0.01, 0.0, -1.0, float("nan")])
+def test_no_delta_may_be_so_large_that_whatever_is_found_holds(delta):
+    with pytest.raises(ConfigError, match="delta must be above 0 and at most"):
+        audit_mechanism("dkt", MECHANISM, steps=1, delta=delta, canaries=MANY)
+
+
 def test_noise_that_the_next_step_takes_back_is_found_out(monkeypatch):
     drawn: list[np.ndarray] = []
 
