@@ -43,7 +43,7 @@ class Keys:
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def make_coordinator(folder: Path) -> CoordinatorHome:
+def make_coordinator(folder: Path, curriculum: Curriculum = CURRICULUM) -> CoordinatorHome:
     config = CoordinatorConfig(
         consortium="tests",
         address="127.0.0.1",
@@ -52,7 +52,7 @@ def make_coordinator(folder: Path) -> CoordinatorHome:
         control_port=free_port(),
         console_port=free_port(),
     )
-    return CoordinatorHome.create(folder, config, CURRICULUM)
+    return CoordinatorHome.create(folder, config, curriculum)
 
 
 def approve(home: CoordinatorHome, name: str, keys: Keys) -> None:

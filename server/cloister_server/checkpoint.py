@@ -10,7 +10,7 @@ from cloister_server.aggregation import OptimizerState
 from cloister_shared.durable import write_atomically, write_durably
 from cloister_shared.errors import ConfigError, MessageError
 from cloister_shared.frozen import Frozen
-from cloister_shared.messages import join, pack, split, unpack
+from cloister_shared.messages import join, pack, read_head, split, unpack
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.figures import Breakdown, PrivateFigures
@@ -106,6 +106,14 @@ def load_checkpoint(path: Path, plan: Plan) -> RunState | None:
             f"the checkpoint {path} is of another plan; give the run another name or directory"
         )
     return state
+
+
+def read_header(path: Path) -> CheckpointHeader:
+    """The state in ``path`` but for its arrays, which are not read; ``ConfigError`` as below."""
+    try:
+        return read_head(path, CheckpointHeader)
+    except (MessageError, OSError) as error:
+        raise ConfigError(f"the checkpoint {path} cannot be read: {error}") from error
 
 
 def read_checkpoint(path: Path) -> RunState:

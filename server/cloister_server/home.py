@@ -10,6 +10,7 @@ from cloister_server.config import CoordinatorConfig
 from cloister_server.directory import Directory
 from cloister_server.notary import Notary
 from cloister_server.pki import Authority, issue, make_authority, serves
+from cloister_server.registry import Registry
 from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.durable import SECRET, write_durably
 from cloister_shared.errors import ConfigError
@@ -154,6 +155,10 @@ class CoordinatorHome:
     def journal(self) -> Journal:
         """What became of nodes: invited, joined, approved, revoked; several processes write it."""
         return Journal(self.logs / f"{NODE_JOURNAL}.jsonl")
+
+    def models(self) -> Registry:
+        """The model versions."""
+        return Registry(self.registry, self.signing_key(), self.curriculum)
 
     def _write(self) -> None:
         for folder in (self.keys, self.runs, self.registry, self.running, self.logs):

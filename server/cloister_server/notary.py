@@ -96,6 +96,11 @@ class Notary:
         """The keys of all nodes that took part so far."""
         return frozenset(one.key for one in self._nodes.values())
 
+    @property
+    def known(self) -> dict[str, KnownNode]:
+        """What is known of each node, by name."""
+        return dict(self._nodes)
+
     def check(self, reply: Reply, arrays: Weights) -> None:
         """Raise ``RejectedError`` unless the owner of the reply's name said exactly this."""
         if not is_authentic(reply, arrays):

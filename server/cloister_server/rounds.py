@@ -84,6 +84,9 @@ class Coordinator:
     audit: Path | None = None
     """The signed report of an audit, without which no private model is released. Simulations, which
     release nothing to anybody, need none."""
+    publish: Callable[[RunState], None] | None = None
+    """What becomes of the finished models; without, the nodes that are there get them, and a copy
+    is kept as ``RUN.release``."""
     own_notary: Notary | None = None
     """Who knows the nodes; without one, the notary of ``directory``."""
     names: dict[int, str] = field(default_factory=dict)
@@ -252,12 +255,15 @@ class Coordinator:
         return header, found
 
     def _release(self, state: RunState, exchange: Exchange) -> None:
-        """Keep the finished models and give them to the nodes that are there.
+        """Keep the finished models and give them to the nodes that are there, or publish them.
 
         Raises ``PolicyError`` where the audit's report is missing or has found something.
         """
         if self.audit is not None:
             require_audit(self.plan, self.audit, self.notary.keys)
+        if self.publish is not None:
+            self.publish(state)
+            return
         release = pack(Release(plan=self.plan, round=state.round), join(state.weights))
         write_durably(self.directory / f"{self.plan.run}.release", release)
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)

@@ -72,8 +72,11 @@ class RunFolder:
         return self.path / ORDER
 
     @classmethod
-    def make(cls, runs: Path, state: RunState) -> "RunFolder":
-        """A folder in ``runs`` for a run that has not begun; ``ConfigError`` if there is one."""
+    def make(cls, runs: Path, state: RunState, order: str | None = None) -> "RunFolder":
+        """A folder in ``runs`` for a run that has not begun; ``ConfigError`` if there is one.
+
+        ``order`` is the document that it was made of.
+        """
         folder = cls(runs / state.plan.run)
         try:
             folder.path.mkdir(mode=0o700)
@@ -81,6 +84,8 @@ class RunFolder:
             raise ConfigError(
                 f"there is a run {folder.name} already; choose another name, or resume it"
             ) from error
+        if order is not None:
+            write_durably(folder.order, order.encode())
         save_checkpoint(folder.checkpoint, state)
         return folder
 
@@ -89,6 +94,16 @@ class RunFolder:
         """Every run in the folder ``runs``, by name."""
         folders = (cls(path) for path in sorted(runs.iterdir()) if path.is_dir())
         return (folder for folder in folders if folder.checkpoint.exists())
+
+    @classmethod
+    def queue(cls, runs: Path) -> "list[RunFolder]":
+        """The runs that are wanted, in the order in which they were asked for.
+
+        They take turns: nodes hold every answer against the ledger's last receipt, which knows one
+        order only.
+        """
+        wanted = [one for one in cls.all(runs) if one.wanted is Wanted.RUNNING]
+        return sorted(wanted, key=lambda one: one._asked)
 
     def state(self) -> RunState:
         """The run after its last round; ``ConfigError`` if it cannot be read."""
@@ -113,6 +128,11 @@ class RunFolder:
     def want(self, wanted: Wanted) -> None:
         """Ask the runner for it."""
         write_durably(self.path / WANTED, f"{wanted}\n".encode())
+
+    @property
+    def _asked(self) -> int:
+        """When something was wanted of the run last, in ns."""
+        return (self.path / WANTED).stat().st_mtime_ns
 
     @property
     def status(self) -> RunStatus:

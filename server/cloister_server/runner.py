@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from cloister_server.checkpoint import RoundRecord
+from cloister_server.delivery import Courier, publish
 from cloister_server.flower import GridExchange
 from cloister_server.grid import Task, TaskLostError, acquire
 from cloister_server.home import CoordinatorHome
@@ -24,6 +25,10 @@ from cloister_shared.model_specs import Weights
 
 LOOK_S = 0.5
 """Between two looks for what the operator wants, and for a link that is away."""
+DELIVER_S = 5.0
+"""Between two looks for nodes that have come back without the active models."""
+DELIVERY = "delivery"
+"""What Flower's runs are called in which nodes get models."""
 _TAKE_S, _TAKE_WITHIN_S = 0.05, 30.0
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +48,7 @@ class Runner:
         self._journal = journal
         self._control = Control(home)
         self._is_clean = False
+        self._deliver_after = 0.0
 
     def run(self) -> None:
         """Take up what is wanted, for ever."""
@@ -61,12 +67,38 @@ class Runner:
         """
         if not self._is_clean:
             self._control.stop_runs()
+            self._note_stopped()
             self._is_clean = True
-        wanted = (one for one in RunFolder.all(self._home.runs) if one.wanted is Wanted.RUNNING)
-        folder = next(wanted, None)
-        if folder is not None:
-            self._do(folder)
-        return folder is not None
+        queue = RunFolder.queue(self._home.runs)
+        if queue:
+            self._do(queue[0])
+            self._deliver_after = 0.0
+        elif time.monotonic() >= self._deliver_after:
+            self._deliver_after = time.monotonic() + DELIVER_S
+            self._deliver()
+        return bool(queue)
+
+    def _note_stopped(self) -> None:
+        """Say so of runs that were stopped while no runner was there."""
+        for folder in RunFolder.all(self._home.runs):
+            is_left = folder.status.phase is Phase.RUNNING
+            if is_left and folder.wanted is Wanted.STOPPED:
+                folder.tell(Phase.STOPPED)
+
+    def _deliver(self) -> None:
+        """Give the active models to nodes that are there and have not got them yet."""
+        courier = Courier(self._home)
+        there = self._names(self._control.online())
+        due = courier.due(there.values())
+        if not due:
+            return
+        try:
+            with self.exchange(DELIVERY) as exchange:
+                courier.deliver(exchange, {one: there[one] for one in there if there[one] in due})
+        except (TaskLostError, RunError) as error:
+            # Whoever did not get them is due once more.
+            _LOG.warning("models are delivered later: %s", error)
+            self._is_clean = False
 
     def _do(self, folder: RunFolder) -> None:
         """What is left of a run; its end, be it good or bad, is written into its folder."""
@@ -104,8 +136,9 @@ class Runner:
                 folder.path,
                 observe=lambda record, weights: self._observe(folder, record, weights),
                 audit=folder.audit,
+                publish=lambda state: publish(self._home, folder, state),
                 own_notary=self._home.notary(),
-                names=self._names(),
+                names=self._names(self._control.nodes()),
             ).run(exchange)
 
     @contextmanager
@@ -123,9 +156,11 @@ class Runner:
             task.finish(error)
             _LOG.info("Flower's run %d is over", run)
 
-    def _names(self) -> dict[int, str]:
-        """Names of approved nodes by Flower's ids: nobody takes one by saying it first."""
-        ids = self._control.nodes()
+    def _names(self, ids: Mapping[bytes, int]) -> dict[int, str]:
+        """Names of approved nodes by Flower's ids: nobody takes one by saying it first.
+
+        ``ids`` are by transport key.
+        """
         approved = self._home.directory().approved().items()
         keys = {name: member.transport_key.encode() for name, member in approved}
         return {ids[key]: name for name, key in keys.items() if key in ids}

@@ -22,14 +22,22 @@ from flwr.proto.control_pb2 import (
 )
 from flwr.proto.fab_pb2 import Fab
 from flwr.supercore import sql_mixin
+from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.interceptors.http.utils import add_headers
 from flwr.supercore.logger import LOGGER_NAME
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.routers.runtime.tracing import RuntimeTracingMiddleware
 from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
+from flwr.superlink.routers.control.middlewares import (
+    ControlEventLogMiddleware,
+    ControlLicenseMiddleware,
+    ControlSensitiveResponseMiddleware,
+)
+from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
 from starlette.types import ASGIApp
 
 from cloister_server.guard import CONTROL_HEADER
@@ -40,6 +48,17 @@ from cloister_shared.errors import ServiceError
 LOOPBACK = "127.0.0.1"
 BUNDLE = Path(__file__).parent / "bundle" / "pyproject.toml"
 """The settings that are the whole bundle."""
+
+IDLE = frozenset(
+    {
+        ControlEventLogMiddleware,
+        ControlLicenseMiddleware,
+        ControlSensitiveResponseMiddleware,
+        FleetEventLogMiddleware,
+        RuntimeTracingMiddleware,
+    }
+)
+"""Layers around every call that do nothing without plug-ins, but take half of its time."""
 
 _PRAGMAS = {"cache_size": "-8000", "mmap_size": "0"}
 """Every connection keeps a cache of its own: 8 MB in place of 64, and no file mapped beside it."""
@@ -81,7 +100,9 @@ def make_app(home: CoordinatorHome) -> ASGIApp:
         enable_event_log=False,
         artifact_provider=None,
     )
-    return create_app(config, SuperLinkLifespan)
+    app = create_app(config, SuperLinkLifespan)
+    app.user_middleware = [one for one in app.user_middleware if one.cls not in IDLE]
+    return app
 
 
 class Control:
@@ -105,6 +126,12 @@ class Control:
         """Ids of all nodes that were registered, by transport key (PEM)."""
         answer = _asked(lambda: self._client.ListNodes(ListNodesRequest()))
         return {node.public_key: node.node_id for node in answer.nodes_info}
+
+    def online(self) -> dict[bytes, int]:
+        """Ids of those nodes that are there."""
+        answer = _asked(lambda: self._client.ListNodes(ListNodesRequest()))
+        there = (node for node in answer.nodes_info if node.status == NodeStatus.ONLINE)
+        return {node.public_key: node.node_id for node in there}
 
     def start_run(self, name: str) -> int:
         """Start our run ``name`` as one of Flower's, with the release's bundle; its id."""

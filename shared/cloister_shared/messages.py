@@ -7,6 +7,7 @@ What nodes say is signed: header and arrays, all but the signature itself.
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from cloister_shared.canonical import canonical_json
 from cloister_shared.compression import Arrays
 from cloister_shared.errors import MessageError
 from cloister_shared.frozen import Frozen, describe
+from cloister_shared.model_manifest import SignedManifest
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.ledger_format import HeadReceipt, SignedHead
 from cloister_shared.signing import PUBLIC_DIGITS, SIGNATURE_DIGITS, SigningKey, is_signed
@@ -103,11 +105,15 @@ class Refusal(Reply):
 
 
 class Release(Frozen):
-    """Coordinator → node: arrays are a finished model version of ``plan``."""
+    """Coordinator → node: arrays are finished models of ``plan``.
+
+    With ``manifests`` they are those models, signed versions of a registry; without, all of them.
+    """
 
     type: Literal["release"] = "release"
     plan: Plan
     round: int = Field(ge=1)
+    manifests: tuple[SignedManifest, ...] = ()
 
 
 class Receipt(Reply):
@@ -188,6 +194,20 @@ def unpack(message: bytes, *headers: type[Header]) -> tuple[Header, Arrays]:
                 raise MessageError(f"bad {header_type.__name__}: {describe(error)}") from error
     wanted = " or ".join(header_type.__name__ for header_type in headers)
     raise MessageError(f"expected a {wanted}, found another message")
+
+
+def read_head(path: Path, header: type[Header]) -> Header:
+    """The header of a message in a file of our own, whose arrays are not looked at.
+
+    Raises ``MessageError`` if it has none, ``OSError`` if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        text = file.read(min(size, path.stat().st_size))
+    try:
+        return header.model_validate_json(_Preamble.model_validate_json(text).metadata[HEADER_KEY])
+    except (ValidationError, KeyError) as error:
+        raise MessageError(f"the file has no {header.__name__}") from error
 
 
 def _opened(message: bytes) -> tuple[str, Arrays]:

@@ -1,0 +1,186 @@
+"""From a finished run to the nodes: its models are kept, promoted, and handed to every node.
+
+A node that was away gets them when it comes back. What a node was given is noted: nobody is asked
+twice, until the active versions change, or one of them is promoted once more.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from pydantic import AwareDatetime, Field
+
+from cloister_server.checkpoint import RunState
+from cloister_server.flower import Exchange, Reply
+from cloister_server.home import CoordinatorHome
+from cloister_server.locked_document import LockedDocument
+from cloister_server.notary import Notary
+from cloister_server.orders import USUAL_DELTA, RunOrder
+from cloister_server.registry import Choice, Lineage, Registry, Version
+from cloister_server.run_folder import RunFolder
+from cloister_shared.errors import MessageError
+from cloister_shared.frozen import Frozen
+from cloister_shared.messages import Receipt, Refusal, Release, join, pack, unpack
+from cloister_shared.messages import Reply as Answer
+
+DELIVERIES: Final = "deliveries.json"
+ANSWER_S: Final = 600.0
+"""How long nodes may take to store a version."""
+AGAIN_AFTER: Final = timedelta(hours=1)
+"""A node that refused a version may have another policy by then."""
+
+
+class Delivery(Frozen):
+    """What a node was given last of one kind; ``refusal`` is the word with which it refused it."""
+
+    version: str
+    at: AwareDatetime
+    refusal: str = ""
+
+
+class _Delivered(Frozen):
+    """Deliveries by node and model kind."""
+
+    nodes: dict[str, dict[str, Delivery]] = Field(default_factory=dict)
+
+
+class Deliveries:
+    """Which node got which version."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._document = LockedDocument(home.registry / DELIVERIES, _Delivered())
+
+    def missing(self, node: str, choice: Choice | None) -> dict[str, str]:
+        """Active versions that the node has not stored, by kind."""
+        given = self._document.read().nodes.get(node, {})
+        return {
+            kind: version
+            for kind, version in (choice.models if choice else {}).items()
+            if kind not in given or given[kind].version != version or given[kind].refusal
+        }
+
+    def refused(self, node: str, choice: Choice | None) -> dict[str, str]:
+        """With which word the node refused an active version, by kind."""
+        given = self._document.read().nodes.get(node, {})
+        return {
+            kind: given[kind].refusal
+            for kind, version in self.missing(node, choice).items()
+            if kind in given and given[kind].version == version
+        }
+
+    def due(self, node: str, choice: Choice | None) -> dict[str, str]:
+        """What the node is to be given now: what is missing, but for a fresh refusal."""
+        given = self._document.read().nodes.get(node, {})
+        since = datetime.now(UTC) - AGAIN_AFTER
+        return {
+            kind: version
+            for kind, version in self.missing(node, choice).items()
+            if kind not in given or given[kind].version != version or given[kind].at < since
+        }
+
+    def note(self, node: str, versions: Iterable[Version], refusal: str = "") -> None:
+        """Remember that a node stored the versions, or with which word it refused them."""
+        now = datetime.now(UTC)
+        news = {
+            one.manifest.kind: Delivery(version=one.manifest.version, at=now, refusal=refusal)
+            for one in versions
+        }
+        self._document.change(
+            lambda before: _Delivered(
+                nodes={**before.nodes, node: {**before.nodes.get(node, {}), **news}}
+            )
+        )
+
+    def forget(self, versions: Collection[str]) -> None:
+        """Give these versions to every node once more, if they are active."""
+
+        def kept(given: Mapping[str, Delivery]) -> dict[str, Delivery]:
+            return {kind: one for kind, one in given.items() if one.version not in versions}
+
+        self._document.change(
+            lambda before: _Delivered(
+                nodes={node: kept(given) for node, given in before.nodes.items()}
+            )
+        )
+
+
+def publish(home: CoordinatorHome, folder: RunFolder, state: RunState) -> None:
+    """Keep the models of a finished run, and promote them if that was ordered."""
+    order = RunOrder.of(folder)
+    privacy = None if order is None else order.privacy
+    registry = home.models()
+    lineage = Lineage(
+        delta=USUAL_DELTA if privacy is None else privacy.budget.delta,
+        keys={member.name: member.signing_key for member in home.directory().members()},
+        parents={} if order is None else order.parents,
+        audit=folder.audit,
+    )
+    made = registry.add(state, lineage)
+    if order is None or order.promote:
+        registry.promote(one.version for one in made)
+
+
+class Courier:
+    """Hands active versions to nodes."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._registry = home.models()
+        self._deliveries = Deliveries(home)
+        self._notary = home.notary()
+
+    def due(self, nodes: Iterable[str]) -> list[str]:
+        """Those of ``nodes`` for whom there is something."""
+        choice = self._registry.active()
+        return [node for node in nodes if self._deliveries.due(node, choice)]
+
+    def deliver(self, exchange: Exchange, names: Mapping[int, str]) -> None:
+        """Give every node of ``names``, by Flower's id, what is due, and note what it says."""
+        choice = self._registry.active()
+        due = {number: self._deliveries.due(name, choice) for number, name in names.items()}
+        for release in _releases(self._registry, choice):
+            wanted = {one.manifest.version for one in release}
+            asked = [number for number, kinds in due.items() if wanted & set(kinds.values())]
+            body = _message(self._registry, release) if asked else b""
+            for reply in exchange.release(dict.fromkeys(asked, body), ANSWER_S):
+                self._note(reply, names.get(reply.sender, ""), release)
+
+    def _note(self, reply: Reply, name: str, release: list[Version]) -> None:
+        """What an approved node said in its own name; anything else is as good as silence."""
+        answer = _answer(reply, self._notary)
+        if answer is None or answer.node != name:
+            return
+        if isinstance(answer, Refusal):
+            self._deliveries.note(name, release, answer.code)
+        elif answer.plan == release[0].manifest.plan and answer.round == release[0].manifest.round:
+            self._deliveries.note(name, release)
+
+
+def _releases(registry: Registry, choice: Choice | None) -> Iterator[list[Version]]:
+    """The active versions, together where they are of one run."""
+
+    def run(version: Version) -> tuple[str, int]:
+        return version.manifest.plan, version.manifest.round
+
+    active = [registry.get(name) for name in (choice.models if choice else {}).values()]
+    for _, versions in groupby(sorted(active, key=run), key=run):
+        yield list(versions)
+
+
+def _message(registry: Registry, release: list[Version]) -> bytes:
+    first = release[0]
+    header = Release(
+        plan=first.plan,
+        round=first.manifest.round,
+        manifests=tuple(one.signed for one in release),
+    )
+    return pack(header, join({one.manifest.kind: registry.weights(one) for one in release}))
+
+
+def _answer(reply: Reply, notary: Notary) -> Answer | None:
+    try:
+        answer, arrays = unpack(reply.body or b"", Receipt, Refusal)
+        notary.check(answer, arrays)
+    except MessageError:
+        return None
+    return answer
