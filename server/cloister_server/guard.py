@@ -8,8 +8,9 @@ loopback asks for a secret: other users of the machine can reach it as well.
 import asyncio
 import hmac
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -49,6 +50,9 @@ OLDEST_S, NEWEST_S = 305.0, -5.0
 _LIGHT_BYTES = 64 * 1024
 _HEAVY_AT_ONCE = 4
 """Bodies beyond ``_LIGHT_BYTES`` that are in memory at one time, in either direction."""
+
+_OF_ONE_NODE = 2
+"""Requests of one node with such bodies that are looked at: one, and one that waits for it."""
 
 Named = Callable[[bytes], str | None]
 """The name of the approved node with this transport key (PEM), if there is one."""
@@ -97,7 +101,8 @@ class FleetGuard:
         self._heard = heard
         self._rate = RateLimit(limits.requests_per_second, limits.burst)
         self._slots = asyncio.Semaphore(_HEAVY_AT_ONCE)
-        self._busy: set[str] = set()
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._here: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request: refused, or handed on once its body is there."""
@@ -106,9 +111,8 @@ class FleetGuard:
         try:
             node, length = self._admit(scope)
             if length > _LIGHT_BYTES or scope["path"] == FLEET + "pull-object":
-                with self._alone(node):
-                    async with self._slots:
-                        await self._serve(scope, receive, send, length)
+                async with self._alone(node), self._slots:
+                    await self._serve(scope, receive, send, length)
             else:
                 await self._serve(scope, receive, send, length)
         except _RefusedError as refusal:
@@ -139,16 +143,20 @@ class FleetGuard:
             raise _RefusedError(401, "signature") from error
         return node
 
-    @contextmanager
-    def _alone(self, node: str) -> Iterator[None]:
-        """One large body at a time for each node: none of them takes all places."""
-        if node in self._busy:
+    @asynccontextmanager
+    async def _alone(self, node: str) -> AsyncIterator[None]:
+        """One large body at a time for each node, and one that waits: none takes all places.
+
+        A node has the whole answer a moment before we are done with it, and asks the next.
+        """
+        if self._here[node] >= _OF_ONE_NODE:
             raise _RefusedError(429, "busy", node)
-        self._busy.add(node)
+        self._here[node] += 1
         try:
-            yield
+            async with self._turns.setdefault(node, asyncio.Lock()):
+                yield
         finally:
-            self._busy.discard(node)
+            self._here[node] -= 1
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, length: int) -> None:
         """Take the whole body, then let ``app`` answer; a peer that is too slow is cut off."""

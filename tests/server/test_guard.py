@@ -228,17 +228,20 @@ def test_strangers_take_nothing_of_a_nodes_share() -> None:
 
 
 def test_a_node_has_one_large_body_in_memory_at_a_time() -> None:
-    async def two() -> list[int]:
-        release: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        guard, _ = guarded(Flower(hold=lambda: release))
-        body, headers = b"x" * MIB, signed(length=MIB)
-        first = asyncio.create_task(Peer([body]).ask(guard, PUSH, headers))
-        await asyncio.sleep(0.01)
-        second = await Peer([body]).ask(guard, PUSH, headers)
-        release.set_result(None)
-        return [second, await first]
+    """The next one waits, as a quick node's does; a third is refused."""
 
-    assert asyncio.run(two()) == [429, 200]
+    async def three() -> tuple[int, int, list[int]]:
+        release: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flower = Flower(hold=lambda: release)
+        guard, _ = guarded(flower)
+        body, headers = b"x" * MIB, signed(length=MIB)
+        both = [asyncio.create_task(Peer([body]).ask(guard, PUSH, headers)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        third, looked_at = await Peer([body]).ask(guard, PUSH, headers), len(flower.bodies)
+        release.set_result(None)
+        return third, looked_at, list(await asyncio.gather(*both))
+
+    assert asyncio.run(three()) == (429, 1, [200, 200])
 
 
 def test_a_rate_is_kept_in_the_long_run_and_saves_up_a_burst() -> None:
