@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import typer
@@ -21,18 +21,25 @@ EXIT_CODES = " · ".join(f"{code} {meaning}" for code, meaning in MEANINGS.items
 EXTRAS = "install the extra that has it: pip install '.[server]', '.[client]' or '.[simulations]'"
 
 
-def build_app() -> typer.Typer:
-    """The command with every contributed sub-command."""
+def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command with every contributed sub-command, or with the one that ``arguments`` ask for.
+
+    What is not asked for is not imported, some of it takes seconds; a word that is no sub-command's
+    name, and a call for help, are answered with all of them.
+    """
+    first, second, *_ = [*(word for word in arguments if not word.startswith("-")), "", ""]
     app = typer.Typer(
         help=f"Cloister {__version__}. Exit codes: {EXIT_CODES} (run again to resume).",
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,  # they may hold learner records and keys
     )
-    audit = typer.Typer(help="Check what a node says of itself.", no_args_is_help=True)
-    audit.callback()(_audit)
-    _add_all(audit, AUDITS, "audit ")
-    app.add_typer(audit, name="audit")
-    _add_all(app, COMMANDS)
+    if first not in COMMANDS:
+        audit = typer.Typer(help="Check what a node says of itself.", no_args_is_help=True)
+        audit.callback()(_audit)
+        _add_all(audit, AUDITS, second, "audit ")
+        app.add_typer(audit, name="audit")
+    if first != "audit":
+        _add_all(app, COMMANDS, first)
     return app
 
 
@@ -40,8 +47,8 @@ def _audit() -> None:
     """Check what a node says of itself."""
 
 
-def _add_all(app: typer.Typer, commands: Commands, above: str = "") -> None:
-    for name in commands:
+def _add_all(app: typer.Typer, commands: Commands, asked: str, above: str = "") -> None:
+    for name in [asked] if asked in commands else commands:
         _add(app, commands, name, above)
 
 
@@ -76,7 +83,7 @@ def main() -> None:
     # Read when torch is imported: OpenMP's threads must not spin beside those of our kernels.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        build_app()(standalone_mode=True)
+        build_app(sys.argv[1:])(standalone_mode=True)
     except CloisterError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:

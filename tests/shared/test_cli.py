@@ -52,6 +52,8 @@ def setting(name: str):
 
 class Commands(dict):
     def get(self, name):
+        if os.environ.get("TELL"):
+            print("imported", name)
         if name == "lacking":
             raise ModuleNotFoundError("No module named 'flwr'", name="flwr")
         return self[name]
@@ -130,3 +132,10 @@ def test_what_libraries_read_when_they_are_imported_is_set_before_they_are() -> 
 def test_the_users_own_setting_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert cloister("setting", "OMP_WAIT_POLICY").stdout == "ACTIVE\n"
+
+
+def test_nothing_is_imported_but_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELL", "1")
+    assert cloister("done").stdout == "imported probe\ndone\n"
+    everything = cloister(command="--help").stdout
+    assert all(line in everything for line in ("imported lacking", "imported probe", "audit"))
