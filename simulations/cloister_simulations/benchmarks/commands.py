@@ -102,6 +102,25 @@ def ledger(
     _show(run(repeats=repeats), json)
 
 
+@app.command()
+def deploy(
+    json: Output = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Only compression, warm, stock or memory; may be repeated."),
+    ] = None,
+) -> None:
+    """A consortium of real processes: seconds a round, bytes, accuracy under compression, memory.
+
+    Takes about ten minutes on two quiet cores; of these, memory five and compression two.
+    """
+    from cloister_simulations.benchmarks.deploy.benchmark import run  # noqa: PLC0415
+
+    with progress_bars(Console(stderr=True)) as reporter:
+        result = run(part or (), reporter)
+    _show(result, json)
+
+
 def _show(result: "BenchmarkResult", path: Path | None) -> None:
     console = Console()
     if not console.is_terminal:

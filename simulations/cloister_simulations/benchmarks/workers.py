@@ -104,7 +104,7 @@ class WorkerContender:
         except subprocess.TimeoutExpired as error:
             raise ContenderError(f"it did not finish in {self.timeout_s:g} s") from error
         finally:
-            _end_group(process)
+            end_group(process)
         if process.returncode:
             last = complaints.strip().splitlines() or ["no message"]
             raise ContenderError(f"its worker ended with {process.returncode}: {last[-1]}")
@@ -114,7 +114,7 @@ class WorkerContender:
             raise ContenderError(f"its worker gave no answer: {describe(error)}") from error
 
 
-def _end_group(process: subprocess.Popen[str]) -> None:
+def end_group(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     """End what is left of a process's group, and wait for the process itself."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""A deployed consortium: rounds of real processes, bytes, accuracy under compression, memory."""
