@@ -14,7 +14,9 @@ from cloister_server.checkpoint import RoundRecord, read_checkpoint
 from cloister_server.config import CoordinatorConfig
 from cloister_server.home import CoordinatorHome
 from cloister_server.metric_commands import metrics
+from cloister_server.model_commands import models
 from cloister_server.node_commands import invite, nodes
+from cloister_server.run_commands import run
 from cloister_server.up_commands import down, link, runner, status, up
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.printing import AsJson, show
@@ -25,6 +27,8 @@ for _command in (up, down, status, link, runner, invite):
     app.command()(_command)
 app.command()(metrics)
 app.add_typer(nodes, name="nodes")
+app.add_typer(run, name="run")
+app.add_typer(models, name="models")
 
 
 @app.command()

@@ -25,7 +25,7 @@ from cloister_shared.messages import Receipt, Refusal, Release, join, pack, unpa
 from cloister_shared.messages import Reply as Answer
 
 DELIVERIES: Final = "deliveries.json"
-ANSWER_S: Final = 600.0
+ANSWER_S: Final = 120.0
 """How long nodes may take to store a version."""
 AGAIN_AFTER: Final = timedelta(hours=1)
 """A node that refused a version may have another policy by then."""

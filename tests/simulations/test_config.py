@@ -9,6 +9,8 @@ import yaml
 
 from cloister_client.config import NodeConfig
 from cloister_client.importing import ColumnMap, read
+from cloister_server.config import CoordinatorConfig
+from cloister_server.orders import RunOrder
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.yaml_config import load_yaml
@@ -21,6 +23,8 @@ COLUMNS = ColumnMap(learner="student", item="question", correct="right", when="a
 READERS: dict[str, Callable[[Path], object]] = {
     "simulation": load_config,
     "node": lambda path: load_yaml(path, NodeConfig),
+    "coordinator": lambda path: load_yaml(path, CoordinatorConfig),
+    "runs": lambda path: load_yaml(path, RunOrder),
     "curriculum": load_curriculum,
     "examples": lambda path: list(read(path, "csv", COLUMNS)),
 }
