@@ -93,8 +93,11 @@ class Notary:
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys of all nodes that took part so far."""
-        return frozenset(one.key for one in self._nodes.values())
+        """The keys of all nodes that took part so far, in a consortium of those still approved."""
+        keys = {name: one.key for name, one in self._nodes.items()}
+        if self._members is not None:
+            keys = {name: key for name, key in keys.items() if self._members.get(name) == key}
+        return frozenset(keys.values())
 
     @property
     def known(self) -> dict[str, KnownNode]:
@@ -196,15 +199,16 @@ class _Passing:
 
 
 def _after(known: KnownNode | None, answer: Answer, run: str) -> KnownNode:
-    """What is known once an answer came."""
+    """What is known once an answer came; another run may have learned of more since its check."""
     known = known or KnownNode(key=answer.key)
     head = answer.head
     if head is None or _end(head) == known.runs.get(run):
         return known
+    went_on = known.last is None or head.length > known.last.length
     return KnownNode(
         key=known.key,
         ledger=head.ledger,
-        last=_end(head),
+        last=_end(head) if went_on else known.last,
         runs={**known.runs, run: _end(head)},
         counter=known.counter + 1,
     )

@@ -231,6 +231,28 @@ def test_two_processes_that_share_the_folder_learn_of_each_others_nodes(
     assert (other.receipts()["north"].length, other.receipts()["north"].counter) == (11, 4)
 
 
+def test_what_a_slow_run_learns_late_takes_back_nothing_that_a_faster_one_has_seen(
+    notary: Notary, tmp_path: Path
+) -> None:
+    slow = contribution(head(8))
+    notary.check_head(slow, "autumn")
+    answered(Notary.of_folder(tmp_path), contribution(head(11)), "spring")
+    notary.learn([slow], "autumn")
+    receipt = notary.receipts()["north"]
+    assert (receipt.length, receipt.digest) == (11, "x 11")
+    with pytest.raises(MessageError, match="went back to entry 9"):
+        answered(notary, contribution(head(9)))
+
+
+def test_who_was_revoked_signs_no_more_audits(tmp_path: Path) -> None:
+    path = tmp_path / REGISTER
+    members = {"north": KEY.public}
+    answered(Notary(path, OTHER_KEY, members), contribution(head(2)))
+    assert Notary(path, OTHER_KEY, members).keys == {KEY.public}
+    assert Notary(path, OTHER_KEY, {}).keys == frozenset()
+    assert Notary(path, OTHER_KEY, {"north": OTHER_KEY.public}).keys == frozenset()
+
+
 def test_the_last_answer_of_each_run_may_come_again_and_changes_nothing(notary: Notary) -> None:
     answered(notary, contribution(head(9)), "spring")
     before = notary.receipts()
