@@ -74,7 +74,8 @@ def runner(folder: Folder) -> None:
 
     home = CoordinatorHome.open(folder)
     journal = Journal(tree_of(home.path).journal(RUNNER))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("cloister_server").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _exit)
     _ready(journal, RUNNER)
     Runner(home, journal).run()
