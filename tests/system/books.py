@@ -12,6 +12,7 @@ from cloister_client.home import NodeHome
 from cloister_server.aggregation import OptimizerState, apply_mean
 from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState, read_checkpoint
 from cloister_server.running_sum import RunningSum
+from cloister_shared.compression import decode
 from cloister_shared.messages import Contribution, Release, split, unpack
 from cloister_shared.model_specs import Weights
 from cloister_shared.privacy import LedgerExport, verify_ledger
@@ -108,7 +109,8 @@ def replayed(directory: Path, state: RunState) -> Weights:
         running = RunningSum()
         for name in record.participants:
             (path,) = sent["contribution", record.round, name].values()
-            delta = split(unpack(path.read_bytes(), Contribution)[1])["dkt"]
+            arrays = split(unpack(path.read_bytes(), Contribution)[1])["dkt"]
+            delta = decode(arrays, model.spec, state.plan.compression)
             running.add(delta, state.plan.declared_sizes[name])
         weights = apply_mean(weights, running.mean(), model, record.round, optimizer)
     return weights

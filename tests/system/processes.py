@@ -23,6 +23,7 @@ from cloister_client.home import NodeHome
 from cloister_server.checkpoint import RunState, read_checkpoint, save_checkpoint
 from cloister_server.flower import Reply
 from cloister_server.rounds import Coordinator
+from cloister_shared.compression import Compression
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     Contribution,
@@ -54,6 +55,8 @@ def begin(
     mechanism: Mechanism = MECHANISM,
     metrics: MetricPlan | None = METRICS,
     quorum: int = len(NAMES),
+    *,
+    compression: Compression = "none",
 ) -> None:
     """Two homes with learners of both roles, and a run's first checkpoint."""
     for name in NAMES:
@@ -67,6 +70,7 @@ def begin(
         quorum=quorum,
         metrics=metrics,
         deadline_s=60,
+        compression=compression,
     )
     weights = {"dkt": spec.initial_weights(CURRICULUM, 1)}
     save_checkpoint(checkpoint(directory), RunState(plan, weights))

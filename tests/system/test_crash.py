@@ -30,6 +30,7 @@ from tests.system.processes import (
     replies,
 )
 
+from cloister_client.residuals import FOLDER
 from cloister_server.checkpoint import RunState
 from cloister_shared.privacy.ledger_format import Role
 
@@ -107,6 +108,27 @@ def test_a_node_killed_while_reading_pays_twice_and_sits_out_what_it_cannot_pay(
     last = state.records[-1]
     assert (last.round, last.participants) == (5, ("elm",))
     assert last.rejected == {"oak": "refused: budget"}
+
+
+@pytest.mark.parametrize("point", ["made", "committing", "in the log", "committed"])
+def test_what_compression_owes_is_paid_once_wherever_a_node_is_killed(
+    consortium: Consortium, point: str
+) -> None:
+    """The residual of the reply is on disk; the ledger says whether there is such a reply."""
+    begin(consortium.directory, ROUNDS, compression="int8")
+    consortium.start("oak", Death("train", FATAL, point))
+    consortium.start("elm")
+    consortium.start(COORDINATOR, Death("train", FATAL, "received"))
+    assert consortium.ended("oak") == consortium.ended(COORDINATOR) == KILLED
+    owed = consortium.directory / "oak" / FOLDER
+    left = {path.name.partition(".")[0] for path in owed.iterdir()}
+    known = dict(committed(export_of(consortium.directory / "oak"), "train"))
+    assert len(left) == 2
+    assert (left == set(known.values())) == (point in COMMITTED)
+
+    consortium.finish()
+    check_finished(consortium.directory)
+    assert not list(owed.iterdir()), "a finished run owes nothing"
 
 
 def test_a_spare_round_pays_for_one_crash(consortium: Consortium) -> None:
