@@ -43,7 +43,8 @@ from cloister_shared.errors import RunError, ServiceError
 from cloister_shared.patience import patiently
 
 FIRST_POLL_S, LAST_POLL_S, POLL_SHARE = 0.05, 1.0, 0.02
-"""Between two looks for replies: a fiftieth of the time since they were asked for, in bounds."""
+"""Between two looks for replies: a fiftieth of the time since they were asked for, in bounds, and
+twice as long as a look takes."""
 RESEND_S = 10.0
 """Who is silent for twice the time that the slowest answer took, and so long, is asked anew."""
 RETURN_S = 8.0
@@ -157,14 +158,18 @@ class _RoundTrip:
         self._ask(list(self._silent))
         while self._silent and self._elapsed_s < self._end - self._began:
             waiting = [one for one, node in self._asked.items() if node in self._silent]
-            for proto, tree in self._grid.look(waiting, self._end):
+            looked = time.monotonic()
+            found = self._grid.look(waiting, self._end)
+            took_s = time.monotonic() - looked
+            for proto, tree in found:
                 reply = self._taken(proto, tree)
                 if reply is not None:
                     yield reply
             now = time.monotonic()
             self._ask([node for node in self._silent if self._again[node] <= now])
             if self._silent:
-                time.sleep(min(LAST_POLL_S, max(FIRST_POLL_S, POLL_SHARE * self._elapsed_s)))
+                pause_s = max(FIRST_POLL_S, POLL_SHARE * self._elapsed_s, 2 * took_s)
+                time.sleep(min(LAST_POLL_S, pause_s))
 
     @property
     def _elapsed_s(self) -> float:

@@ -10,13 +10,14 @@ from fastapi.routing import iter_route_contexts
 from flwr.common import constant
 from flwr.supercore import constant as supercore
 from flwr.supercore import sql_mixin
+from flwr.superlink import main
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from tests.hosted import Keys, approve, hosted, make_coordinator
 
 from cloister_server import guard
 from cloister_server.grid import acquire
 from cloister_server.home import CoordinatorHome
-from cloister_server.superlink import LOOPBACK, Control, make_app
+from cloister_server.superlink import IDLE, LOOPBACK, Control, make_app
 from cloister_shared.errors import ServiceError
 
 OAK = Keys()
@@ -102,6 +103,18 @@ def test_connections_to_sqlite_have_small_caches(home: CoordinatorHome) -> None:
     pragmas = dict(vars(sql_mixin)["SQLITE_PRAGMAS"])
     assert (pragmas["cache_size"], pragmas["mmap_size"]) == ("-8000", "0")
     assert pragmas["journal_mode"] == "WAL"
+
+
+def test_flowers_layers_are_those_that_we_know() -> None:
+    idle = {one.__name__ for one in IDLE}
+    layers = [one.cls.__name__ for one in main._get_middleware()]
+    assert [name for name in layers if name not in idle] == [
+        "BaseHTTPMiddleware",
+        "ControlAuthenticationMiddleware",
+        "ProtobufTranslationMiddleware",
+        "NodeAuthMiddleware",
+    ]
+    assert idle < set(layers)
 
 
 def test_only_fleet_paths_answer_on_the_public_listener(home: CoordinatorHome) -> None:

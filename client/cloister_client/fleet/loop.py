@@ -133,11 +133,16 @@ class Polls:
         self._last = now
         self._pause_s = BUSY_POLL_S
 
-    def pause_s(self, now: float) -> float:
-        """How long to wait, at ``now``, after a look that found nothing."""
+    def pause_s(self, now: float, took_s: float) -> float:
+        """How long to wait, at ``now``, after a look that took so long and found nothing.
+
+        Twice as long as the look at least: many nodes together do not keep the coordinator from
+        its work.
+        """
         if now - self._last >= BUSY_S:
             self._pause_s = min(SLOWER * self._pause_s, IDLE_POLL_S)
-        return random.uniform(0.75, 1.0) * self._pause_s  # noqa: S311 - that not all come at once
+        pause = max(self._pause_s, min(2 * took_s, IDLE_POLL_S))
+        return random.uniform(0.75, 1.0) * pause  # noqa: S311 - that not all come at once
 
 
 class FleetLoop:
@@ -182,11 +187,13 @@ class FleetLoop:
 
     def _once(self) -> None:
         """One look for a message, and its answer if there is one."""
+        began = time.monotonic()
         envelope = self._asked(self._link.pull)
+        now = time.monotonic()
         if envelope is None:
-            self._over.wait(self._polls.pause_s(time.monotonic()))
+            self._over.wait(self._polls.pause_s(now, now - began))
             return
-        self._polls.busy(time.monotonic())
+        self._polls.busy(now)
         self._answer(envelope)
         self._polls.busy(time.monotonic())
 

@@ -241,13 +241,20 @@ def test_what_a_message_calls_itself_finds_no_way_into_the_journal(journal: Path
 def test_polls_are_quick_while_messages_come_and_slow_when_none_do() -> None:
     polls = Polls()
     polls.busy(100.0)
-    assert polls.pause_s(100.1) <= BUSY_POLL_S
-    assert polls.pause_s(100.0 + BUSY_S - 0.1) <= BUSY_POLL_S
-    pauses = [polls.pause_s(100.0 + BUSY_S + one) for one in range(20)]
+    assert polls.pause_s(100.1, 0.0) <= BUSY_POLL_S
+    assert polls.pause_s(100.0 + BUSY_S - 0.1, 0.0) <= BUSY_POLL_S
+    pauses = [polls.pause_s(100.0 + BUSY_S + one, 0.0) for one in range(20)]
     assert pauses[0] <= 1.5 * BUSY_POLL_S
     assert 0.75 * IDLE_POLL_S <= pauses[-1] <= IDLE_POLL_S
     polls.busy(200.0)
-    assert polls.pause_s(200.0) <= BUSY_POLL_S
+    assert polls.pause_s(200.0, 0.0) <= BUSY_POLL_S
+
+
+def test_polls_of_a_coordinator_that_is_busy_are_seldom() -> None:
+    polls = Polls()
+    polls.busy(100.0)
+    assert 0.75 * 0.6 <= polls.pause_s(100.1, 0.3) <= 0.6
+    assert polls.pause_s(100.1, 60.0) <= IDLE_POLL_S
 
 
 def http_error(status: int) -> httpx.HTTPStatusError:
