@@ -17,13 +17,13 @@ from cloister_server.metric_commands import metrics
 from cloister_server.model_commands import models
 from cloister_server.node_commands import invite, nodes
 from cloister_server.run_commands import run
-from cloister_server.up_commands import down, link, runner, status, up
+from cloister_server.up_commands import console, down, link, runner, status, up
 from cloister_shared.curriculum import load_curriculum
 from cloister_shared.printing import AsJson, show
 from cloister_shared.yaml_config import load_yaml
 
 app = typer.Typer(help="A consortium's coordinator: nodes, runs.", no_args_is_help=True)
-for _command in (up, down, status, link, runner, invite):
+for _command in (up, down, status, link, runner, console, invite):
     app.command()(_command)
 app.command()(metrics)
 app.add_typer(nodes, name="nodes")

@@ -14,6 +14,7 @@ from cloister_server.arguments import Folder, Node
 from cloister_server.directory import Member
 from cloister_server.home import CoordinatorHome
 from cloister_server.invitations import Invitations
+from cloister_server.overview import NodeView, nodes_of
 from cloister_shared.asking import Fingerprint, ask_fingerprint
 from cloister_shared.errors import ConfigError, PolicyError
 from cloister_shared.fingerprints import require_fingerprint
@@ -57,10 +58,14 @@ def invite(
 
 @nodes.command("list")
 def list_nodes(folder: Folder, as_json: AsJson = False) -> None:
-    """Show who takes part, who waits to be approved, and whose kit was used more than once."""
+    """Show who takes part, who waits to be approved, and whose kit was used more than once.
+
+    Also how long each node's privacy ledger was when it was seen last, whose was put back from a
+    backup and waits for its receipt, and who has not got the active models yet.
+    """
     home = CoordinatorHome.open(folder)
     invitations = Invitations(home)
-    joined = [_document(member, invitations) for member in home.directory().members()]
+    joined = [{**_document(one.member, invitations), **_seen(one)} for one in nodes_of(home)]
     invited = {
         name: f"{expires:%Y-%m-%d %H:%M} UTC" for name, expires in invitations.open().items()
     }
@@ -136,14 +141,33 @@ def _document(member: Member, invitations: Invitations) -> dict[str, Any]:
     }
 
 
+def _seen(node: NodeView) -> dict[str, Any]:
+    """What the coordinator noticed of a node in its runs."""
+    return {
+        "ledger_entries": node.entries,
+        "waits_for_a_receipt": node.restoring,
+        "models_missing": list(node.missing),
+        "models_refused": node.refused,
+    }
+
+
 def _print_nodes(documents: list[dict[str, Any]]) -> None:
-    columns = ("name", "standing", "since", "declared size", "release")
+    columns = ("name", "standing", "since", "declared size", "release", "ledger entries")
     table = Table(*columns, Column("fingerprint", overflow="fold"))
     for one in documents:
         cells = (one[name.replace(" ", "_")] for name in (*columns, "fingerprint"))
-        table.add_row(*(escape(str(cell)) for cell in cells))
+        table.add_row(*("–" if cell is None else escape(str(cell)) for cell in cells))
     console = Console()
     console.print(table)
     for one in documents:
+        if one["waits_for_a_receipt"]:
+            console.print(
+                f"{one['name']} was restored from a backup; its ledger counts as spent until the "
+                "next run brings its receipt",
+                style="yellow",
+                markup=False,
+            )
+        for kind, code in one["models_refused"].items():
+            console.print(f"{one['name']} refused the active {kind}: {code}", markup=False)
         for use in one["kit_used_more_than_once"]:
             console.print(f"The kit of {one['name']} was used: {use}", style="red", markup=False)

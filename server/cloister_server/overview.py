@@ -83,6 +83,11 @@ class Overview:
     versions: tuple[Version, ...]
     active: dict[str, str]
 
+    @property
+    def at_hand(self) -> RunView | None:
+        """The run whose turn it is, or was last, once it has done a round."""
+        return next((one for one in self.runs if one.checkpoint.records), None)
+
 
 def overview(home: CoordinatorHome) -> Overview:
     """How the coordinator of ``home`` stands; ``ConfigError`` if a file of it is broken."""

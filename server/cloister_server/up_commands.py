@@ -81,6 +81,15 @@ def runner(folder: Folder) -> None:
     Runner(home, journal).run()
 
 
+def console(folder: Folder) -> None:
+    """Show the status page and metrics on loopback, in this process; `up` keeps it up."""
+    from cloister_server.console.app import serve_console  # noqa: PLC0415 - a server, only here
+
+    home = CoordinatorHome.open(folder)
+    journal = Journal(tree_of(home.path).journal(CONSOLE))
+    serve_console(home, lambda address: _ready(journal, CONSOLE, address))
+
+
 def tree_of(folder: Path) -> ProcessTree:
     """The processes over the home in ``folder``."""
     return ProcessTree(folder / RUNNING, folder / LOGS)
@@ -118,6 +127,7 @@ def _children(home: CoordinatorHome) -> tuple[Child, ...]:
     return (
         Child(LINK, cloister("coordinator", LINK, folder), environment=_SMALL_HEAP),
         Child(RUNNER, cloister("coordinator", RUNNER, folder)),
+        Child(CONSOLE, cloister("coordinator", CONSOLE, folder), nice=5),
     )
 
 
