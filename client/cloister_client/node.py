@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from cloister_client.admission import admit, admit_size
 from cloister_client.evaluation import evaluate_round
+from cloister_client.failures import log_failure
 from cloister_client.histories import HistorySource, SilentSource
 from cloister_client.installing import Activate, Install, install_release, leave_it
 from cloister_client.ledger import RESTORED, Ledger
@@ -111,9 +112,19 @@ class Node:
         receipt = Receipt(plan=release.plan.digest, round=release.round, node=self.name)
         reply = pack_signed(receipt, {}, self.key)
         # Only now: what becomes of the models here depends on learners' records.
-        self.activate(release.plan.digest, release.round)
+        self._activate(release)
         self.residuals.forget(release.plan.run)
         return reply
+
+    def _activate(self, release: Release) -> None:
+        """Put released models into service; whether that fails is this node's own affair.
+
+        What failed is in its log; the models are examined again when the node starts next.
+        """
+        try:
+            self.activate(release.plan.digest, release.round)
+        except Exception as error:
+            log_failure(error)
 
     def check_plan(self, plan: Plan) -> None:
         """Raise unless policy and budget allow the whole plan; reads no learner data.

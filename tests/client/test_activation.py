@@ -64,6 +64,23 @@ def test_the_coordinator_gets_the_same_receipt_byte_for_byte_whatever_becomes_of
     unpack(served, Receipt)
 
 
+def test_an_examination_that_fails_changes_no_byte_of_the_receipt(
+    home, by_heart, store, monkeypatch, caplog
+):
+    """As when a history is too long for the memory that is left."""
+
+    def too_much(*_: object) -> None:
+        raise MemoryError(DKT.kind * 2)
+
+    whole, _ = release(home, by_heart, "examined")
+    with monkeypatch.context() as patch:
+        patch.setattr(Activation, "activate", too_much)
+        failed, _ = release(home, by_heart, "examined")
+    assert failed == whole
+    assert "MemoryError" in caplog.text
+    assert DKT.kind * 2 not in caplog.text, "what an error says may be a record"
+
+
 def test_a_blocked_model_leaves_the_one_that_is_served_in_its_place(home, by_heart, store):
     weights = trained(store, DKT, by_heart=False)
     _, served = release(home, weights, "before")
