@@ -22,6 +22,8 @@ _THREADS = 4
 _LOOK_S = 0.5
 """Between looks whether the operator has approved a node."""
 _KEEP_ALIVE_S = 75
+_GRACE_S = 3
+"""At the end, for calls that are worked on; idle nodes do not hear that it is the end."""
 
 
 class _Server(uvicorn.Server):
@@ -87,6 +89,7 @@ def servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Server
         port=config.control_port,
         lifespan="on",
         ws="none",
+        timeout_graceful_shutdown=_GRACE_S,
         log_config=None,
         access_log=False,
     )
@@ -100,6 +103,7 @@ def servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Server
         ssl_keyfile=key,
         limit_concurrency=config.limits.connections,
         timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
         log_config=None,
         access_log=False,
     )
