@@ -33,6 +33,7 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,  # they may hold learner records and keys
     )
+    app.callback()(_cloister)  # with it, a single function is a sub-command all the same
     if first not in COMMANDS:
         audit = typer.Typer(help="Check what a node says of itself.", no_args_is_help=True)
         audit.callback()(_audit)
@@ -41,6 +42,10 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
     if first != "audit":
         _add_all(app, COMMANDS, first)
     return app
+
+
+def _cloister() -> None:
+    """Federated learning for education, with a privacy budget at every node."""
 
 
 def _audit() -> None:

@@ -50,6 +50,9 @@ def done():
 def setting(name: str):
     print(os.environ[name])
 
+def alone(name: str):
+    print("alone with", name)
+
 class Commands(dict):
     def get(self, name):
         if os.environ.get("TELL"):
@@ -58,7 +61,7 @@ class Commands(dict):
             raise ModuleNotFoundError("No module named 'flwr'", name="flwr")
         return self[name]
 
-cli.COMMANDS = Commands(probe=probe, lacking=None)
+cli.COMMANDS = Commands(probe=probe, alone=alone, lacking=None)
 cli.main()
 """
 
@@ -116,6 +119,10 @@ def test_an_interrupted_command_says_how_to_go_on() -> None:
 @pytest.mark.parametrize(("command", "code"), [("done", 0), ("nothing-like-this", 2)])
 def test_done_is_0_and_wrong_usage_is_2(command: str, code: int) -> None:
     assert cloister(command).returncode == code
+
+
+def test_a_function_is_a_sub_command_as_well_as_a_group_is() -> None:
+    assert cloister("oak", command="alone").stdout == "alone with oak\n"
 
 
 def test_a_command_whose_package_is_missing_says_which_whatever_it_was_asked() -> None:
