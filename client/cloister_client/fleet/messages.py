@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloister_shared.errors import CloisterError
+from cloister_shared.errors import ServiceError
 from cloister_shared.messages import EVALUATE_ACTION, RELEASE_ACTION, TRAIN_ACTION
 
 ACTIONS = {
@@ -16,16 +16,12 @@ CRASHED = 8
 """The transport's error code of a node whose trainer died over a request."""
 
 
-class ShutOutError(CloisterError):
+class ShutOutError(ServiceError):
     """The coordinator does not know this node: not yet approved, or revoked."""
 
-    exit_code = 10
 
-
-class LostError(CloisterError):
+class LostError(ServiceError):
     """A message cannot be had any more, or nobody waits for its answer: the loop goes on."""
-
-    exit_code = 10
 
 
 @dataclass(frozen=True, slots=True)
