@@ -256,14 +256,10 @@ def test_a_learner_alone_in_a_cohort_is_not_missed(everybody: Told, tmp_path: Pa
     require_equal(everybody, without)
 
 
-def test_compression_tells_nothing_more(everybody: Told, tmp_path: Path) -> None:
+def test_compression_tells_nothing_more(tmp_path: Path) -> None:
     """Numbers and scales are made of what was noised; what is owed has no length of its own."""
     with_them, without = (run(tmp_path / str(but), but, compression="int8") for but in (None, ONE))
     require_equal(with_them, without)
-    assert all(
-        len(short) <= len(long)
-        for short, long in zip(with_them.messages, everybody.messages, strict=True)
-    )
 
 
 @pytest.mark.parametrize(
