@@ -9,7 +9,8 @@ from pathlib import Path
 from flwr.app import Context
 
 from cloister_server.checkpoint import read_checkpoint
-from cloister_server.flower import Exchange, make_server_app
+from cloister_server.exchange import Exchange
+from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator
 from cloister_shared.errors import ConfigError
 

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import AwareDatetime, Field
 
 from cloister_server.checkpoint import RunState
-from cloister_server.flower import Exchange, Reply
+from cloister_server.exchange import Exchange, Reply
 from cloister_server.home import CoordinatorHome
 from cloister_server.locked_document import LockedDocument
 from cloister_server.notary import Notary

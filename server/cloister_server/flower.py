@@ -5,13 +5,12 @@ the contract.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from cloister_server.exchange import Exchange, Reply
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     BODY_KEY,
@@ -27,47 +26,6 @@ from cloister_shared.signing import SigningKey
 
 POLL_S = 0.2
 """Seconds between looks for nodes that have not joined yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back from one node: bytes, or the error that the transport reports."""
-
-    sender: int
-    body: bytes | None
-    error: str = ""
-
-
-class Exchange(Protocol):
-    """How the round loop reaches nodes.
-
-    ``receipts`` go to every node beside its request. Replies come one by one, in any order, as they
-    arrive: whoever takes them need not hold more than one.
-    """
-
-    def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
-        """Ids of the nodes that are there, at least ``count``; ``RunError`` after the deadline."""
-
-    def train(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> Iterable[Reply]:
-        """Send train requests; the replies that come within the deadline."""
-
-    def evaluate(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> Iterable[Reply]:
-        """Send requests for metrics; the replies that come within the deadline."""
-
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> Iterable[Reply]:
-        """Send releases; the replies that come within the deadline."""
 
 
 class GridExchange:

@@ -15,7 +15,7 @@ from cloister_server.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from cloister_server.flower import Exchange, Reply
+from cloister_server.exchange import Exchange, Reply
 from cloister_server.metrics import federated_breakdowns, federated_figures
 from cloister_server.notary import Notary, RefusedError, RejectedError
 from cloister_server.release_gate import require_audit

@@ -13,7 +13,7 @@ from cloister_client.home import LEDGER, NodeHome
 from cloister_client.ledger.place import forget_place, require_place
 from cloister_client.node import Node
 from cloister_server.checkpoint import RoundRecord
-from cloister_server.flower import Reply
+from cloister_server.exchange import Reply
 from cloister_server.rounds import Coordinator
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.dkt import DktSpec

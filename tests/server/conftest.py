@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from cloister_server.flower import Reply
+from cloister_server.exchange import Reply
 from cloister_shared.curriculum import Curriculum, Item, Skill
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (

@@ -9,7 +9,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from cloister_server.flower import GridExchange, Reply, make_server_app
+from cloister_server.exchange import Reply
+from cloister_server.flower import GridExchange, make_server_app
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     BODY_KEY,

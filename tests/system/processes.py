@@ -21,7 +21,7 @@ from tests.system.simulated import await_that, start
 from cloister_client.app import node_from_home
 from cloister_client.home import NodeHome
 from cloister_server.checkpoint import RunState, read_checkpoint, save_checkpoint
-from cloister_server.flower import Reply
+from cloister_server.exchange import Reply
 from cloister_server.rounds import Coordinator
 from cloister_shared.compression import Compression
 from cloister_shared.errors import RunError

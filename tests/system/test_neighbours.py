@@ -19,7 +19,7 @@ from cloister_client.histories import Interaction
 from cloister_client.home import NodeHome
 from cloister_client.node import Node
 from cloister_client.store import Store
-from cloister_server.flower import Reply
+from cloister_server.exchange import Reply
 from cloister_server.rounds import Coordinator
 from cloister_shared.compression import Compression
 from cloister_shared.errors import RunError

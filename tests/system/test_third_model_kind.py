@@ -14,7 +14,8 @@ from cloister_client.models import MODEL_KINDS, model_kind
 from cloister_client.node import Node
 from cloister_client.training import train_round
 from cloister_server.checkpoint import RunState
-from cloister_server.flower import Exchange, make_server_app
+from cloister_server.exchange import Exchange
+from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator
 from cloister_shared.model_specs import SPECS, ModelSpec, Weights
 from cloister_shared.model_specs.dkt import DktSpec

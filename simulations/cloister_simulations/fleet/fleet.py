@@ -18,7 +18,8 @@ from flwr.app import Context
 from cloister_client.flower import make_client_app
 from cloister_client.node import Node
 from cloister_server.checkpoint import RunState
-from cloister_server.flower import Exchange, make_server_app
+from cloister_server.exchange import Exchange
+from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator, Observer, unobserved
 from cloister_shared.errors import ConfigError
 from cloister_shared.messages import (

@@ -15,7 +15,8 @@ from tests.hosted import Keys, approve, hosted, make_coordinator
 from cloister_client.fleet.link import Envelope, FleetLink
 from cloister_client.fleet.messages import CRASHED, LostError, ShutOutError
 from cloister_server import grid as grids
-from cloister_server.flower import GridExchange, Reply
+from cloister_server.exchange import Reply
+from cloister_server.flower import GridExchange
 from cloister_server.grid import Task, TaskLostError, acquire
 from cloister_server.home import CoordinatorHome
 from cloister_server.superlink import Control

@@ -15,7 +15,8 @@ from flwr.app import Context
 from cloister_client.flower import make_client_app
 from cloister_client.histories import History, MemoryHistorySource
 from cloister_server.checkpoint import RoundRecord
-from cloister_server.flower import Exchange, make_server_app
+from cloister_server.exchange import Exchange
+from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator
 from cloister_shared.compression import Compression
 from cloister_shared.model_specs.dkt import DktSpec

@@ -1,0 +1,46 @@
+"""What the round loop needs of whatever carries bytes to nodes and back."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back from one node: bytes, or the error that the transport reports."""
+
+    sender: int
+    body: bytes | None
+    error: str = ""
+
+
+class Exchange(Protocol):
+    """How the round loop reaches nodes.
+
+    ``receipts`` go to every node beside its request. Replies come one by one, in any order, as they
+    arrive: whoever takes them need not hold more than one.
+    """
+
+    def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
+        """Ids of the nodes that are there, at least ``count``; ``RunError`` after the deadline."""
+
+    def train(
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
+    ) -> Iterable[Reply]:
+        """Send train requests; the replies that come within the deadline."""
+
+    def evaluate(
+        self,
+        bodies: Mapping[int, bytes],
+        round_number: int,
+        deadline_s: float,
+        receipts: bytes = b"",
+    ) -> Iterable[Reply]:
+        """Send requests for metrics; the replies that come within the deadline."""
+
+    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> Iterable[Reply]:
+        """Send releases; the replies that come within the deadline."""
