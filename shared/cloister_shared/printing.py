@@ -87,6 +87,8 @@ def _text(value: Any) -> str:
         return "\n".join(f"{name}: {one}" for name, one in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(value) or "none"
+    if value is None:
+        return "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

@@ -71,13 +71,12 @@ class ProcessTree:
                 stderr=output,
                 start_new_session=True,
             )
-        end = time.monotonic() + READY_S
-        while not self._is_ready():
-            if process.poll() is not None or time.monotonic() > end:
-                found = self._found()
-                stop(self.running)
-                raise ServiceError(f"{found}; {self.logs / OUTPUT} says more")
-            time.sleep(_LOOK_S)
+        try:
+            self._await_ready(process)
+        except BaseException:
+            process.terminate()  # also before it has children, as at Ctrl-C
+            process.wait()
+            raise
 
     def stop(self) -> bool:
         """End all processes; whether any was up."""
@@ -120,6 +119,13 @@ class ProcessTree:
     def _is_ready(self) -> bool:
         found = self.processes()
         return bool(found) and all(one.state == "ready" for one in found.values())
+
+    def _await_ready(self, process: "subprocess.Popen[bytes]") -> None:
+        end = time.monotonic() + READY_S
+        while not self._is_ready():
+            if process.poll() is not None or time.monotonic() > end:
+                raise ServiceError(f"{self._found()}; {self.logs / OUTPUT} says more")
+            time.sleep(_LOOK_S)
 
     def _found(self) -> str:
         """What keeps them from being ready, in a sentence."""

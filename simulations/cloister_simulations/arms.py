@@ -17,6 +17,7 @@ from cloister_shared.plan import Plan
 from cloister_shared.privacy.audit_report import AuditReport
 from cloister_simulations.auditing import AUDIT, audit_arm
 from cloister_simulations.backend import run_apps
+from cloister_simulations.claims import NODES_DIRECTORY
 from cloister_simulations.config import PRIVATE_ARMS, ArmName, SimulationConfig
 from cloister_simulations.evaluation import Evaluator
 from cloister_simulations.fleet import (
@@ -34,8 +35,8 @@ from cloister_simulations.population import Population
 from cloister_simulations.progress import Reporter
 from cloister_simulations.result import Arm, Figures, Metrics, RoundResult
 
-NODES_DIRECTORY = "nodes"
-"""Where a simulation's directory has the homes of its nodes."""
+METRICS = "metrics.jsonl"
+"""Where an arm's folder has the exact figures by round."""
 POOL = "pool"
 """Name of the one node that holds everybody in the pooled arms."""
 
@@ -118,23 +119,9 @@ class ArmRunner:
         plan = self.plan(arm)
         if isinstance(nodes, DiskNodes):
             make_homes(nodes.directory, self.population, self.config.privacy.budget)
-        log = _MetricLog(self.directory / arm / "metrics.jsonl")
+        log = MetricLog(self.directory / arm / METRICS)
         state = self._train(plan, nodes, log)
-        metrics = log.read()
-        released = {one.round: one for one in state.metrics}
-        rounds = tuple(
-            RoundResult(
-                **record.model_dump(),
-                metrics=metrics.get(record.round, {}),
-                **_released(released.get(record.round)),
-            )
-            for record in state.records
-        )
-        final = {
-            model.spec.kind: self.evaluator.shared(model.spec, state.weights[model.spec.kind])
-            for model in plan.models
-        }
-        return rounds, final
+        return round_results(state, log.read()), final_figures(state, self.evaluator)
 
     def _audit(self, arm: ArmName, nodes: SimulatedNodes) -> tuple[AuditReport, ...]:
         """What the audit of an arm with noise found, where audits are asked for."""
@@ -162,7 +149,7 @@ class ArmRunner:
         specs = [make_spec(model, self.population.curriculum) for model in self.config.models]
         return (), {spec.kind: self.evaluator.own(spec, weights[spec.kind]) for spec in specs}
 
-    def _train(self, plan: Plan, nodes: SimulatedNodes, log: "_MetricLog | None") -> RunState:
+    def _train(self, plan: Plan, nodes: SimulatedNodes, log: "MetricLog | None") -> RunState:
         with interruptible_between_rounds() as stop_if_asked:
             return self._run_rounds(plan, nodes, log, stop_if_asked)
 
@@ -170,7 +157,7 @@ class ArmRunner:
         self,
         plan: Plan,
         nodes: SimulatedNodes,
-        log: "_MetricLog | None",
+        log: "MetricLog | None",
         stop_if_asked: Callable[[], None],
     ) -> RunState:
         """Do the rounds that are left, all of them at first."""
@@ -233,6 +220,27 @@ class ArmRunner:
         return None if system else self.config.seed
 
 
+def round_results(
+    state: RunState, metrics: Mapping[int, dict[str, Metrics]]
+) -> tuple[RoundResult, ...]:
+    """What was seen of each round: by the coordinator, by nodes, and exactly in ``metrics``."""
+    released = {one.round: one for one in state.metrics}
+    return tuple(
+        RoundResult(
+            **record.model_dump(),
+            metrics=metrics.get(record.round, {}),
+            **_released(released.get(record.round)),
+        )
+        for record in state.records
+    )
+
+
+def final_figures(state: RunState, evaluator: Evaluator) -> dict[str, Figures]:
+    """Exact figures of the finished models, by kind."""
+    specs = [model.spec for model in state.plan.models]
+    return {spec.kind: evaluator.shared(spec, state.weights[spec.kind]) for spec in specs}
+
+
 def _released(record: MetricRecord | None) -> dict[str, Any]:
     """What nodes released after a round, as fields of its result."""
     if record is None:
@@ -240,7 +248,7 @@ def _released(record: MetricRecord | None) -> dict[str, Any]:
     return {"private_metrics": record.figures, "private_breakdowns": record.breakdowns}
 
 
-class _MetricLog:
+class MetricLog:
     """Figures by round, kept beside the checkpoint so that a resumed run shows them all."""
 
     def __init__(self, path: Path) -> None:

@@ -1,11 +1,12 @@
-"""The demo: train a consortium together, then ask each school's own node about a learner."""
+"""The demo: real processes train together, then each school's own node is asked of a learner.
 
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+The arms that it is compared with are simulated afterwards, on the same learners.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from urllib.parse import quote
 
 import httpx
@@ -14,16 +15,23 @@ from rich.table import Table
 
 from cloister_client.home import NodeHome
 from cloister_client.personalization.results import LearnerMastery, Suggestions
-from cloister_shared.errors import ConfigError, ServiceError
-from cloister_simulations.arms import NODES_DIRECTORY
+from cloister_server.checkpoint import RunState
+from cloister_shared.errors import ServiceError
+from cloister_shared.privacy.audit_report import SignedAudit
+from cloister_shared.privacy.budget_report import report_budget
+from cloister_simulations.arms import METRICS, MetricLog, final_figures, round_results
 from cloister_simulations.config import SimulationConfig
 from cloister_simulations.dataset import LearnerRecord
-from cloister_simulations.experiment import run_simulation
-from cloister_simulations.population import populate
-from cloister_simulations.progress import progress_bars
+from cloister_simulations.evaluation import Evaluator
+from cloister_simulations.experiment import Deployed, run_simulation
+from cloister_simulations.poc.consortium import Consortium
+from cloister_simulations.poc.processes import AUDIT, schools, take_down
+from cloister_simulations.poc.training import RUN, bring_up
+from cloister_simulations.poc.view import show_view, view
+from cloister_simulations.progress import Reporter, progress_bars
 from cloister_simulations.report import print_summary, write_report
+from cloister_simulations.result import Arm
 
-STOP_S = 15.0
 SHOWN = 3
 """Skills, exercises and recommendations shown of each school's learner."""
 
@@ -48,63 +56,74 @@ class Service:
         return response.text
 
 
-def run_demo(config: SimulationConfig, directory: Path, console: Console) -> None:
-    """Simulate ``config``, serve every node, ask each about one learner, stop cleanly.
+@dataclass
+class _Looks:
+    """Exact figures of a run that goes on in other processes, about every ``every`` rounds."""
 
-    Raises ``ConfigError`` unless the nodes are on disk: only those can be served.
+    evaluator: Evaluator
+    log: MetricLog
+    every: int
+    due: int = 0
+
+    def __call__(self, state: RunState) -> None:
+        """Look, if it is time."""
+        if state.round > 0 and self.due <= state.round:
+            self.due = state.round // self.every * self.every + self.every
+            finals = final_figures(state, self.evaluator)
+            self.log.append(state.round, {kind: one.all for kind, one in finals.items()})
+
+
+def run_demo(config: SimulationConfig, directory: Path, console: Console) -> None:
+    """Deploy ``config``, ask every node about one learner, take all down; compare and report.
+
+    Raises ``ConfigError`` for settings that only a simulation can have.
     """
-    if config.storage != "disk" or "federated" not in config.arms:
-        raise ConfigError("the demo needs storage: disk and the federated arm")
+    consortium = Consortium.claim(directory, config)
+    try:
+        with progress_bars(console) as bars:
+            deployed = _deploy(consortium, bars)
+        document = view(directory)
+        show_view(document, console)
+        for name, records in consortium.population.institutions.items():
+            token = NodeHome.open(schools(directory)[name]).api_token()
+            service = Service(document["nodes"][name]["service"], token)
+            _show(console, name, service, _typical(records).key)
+    finally:
+        take_down(directory)
+    console.print("all processes stopped; now what it is compared with", highlight=False)
     with progress_bars(console) as bars:
-        result = run_simulation(config, directory, bars, "cloister demo")
+        result = run_simulation(config, directory, bars, "cloister demo", deployed)
     write_report(result, directory / "report.html")
-    learners = {
-        name: _typical(records).key for name, records in populate(config).institutions.items()
-    }
-    with ExitStack() as running:
-        services = {
-            name: running.enter_context(serving(directory / NODES_DIRECTORY / name))
-            for name in learners
-        }
-        for name, service in services.items():
-            _show(console, name, service, learners[name])
     print_summary(result, console)
-    console.print(f"services stopped; report: {directory / 'report.html'}", highlight=False)
+    console.print(f"report: {directory / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"up again: cloister poc up {directory}", highlight=False, soft_wrap=True)
+
+
+def _deploy(consortium: Consortium, reporter: Reporter) -> Deployed:
+    """The federated arm by real processes, which stay up."""
+    began = perf_counter()
+    folder = consortium.folder
+    evaluator = consortium.population.evaluator(consortium.config.evaluation.predictions)
+    (folder / RUN).mkdir(exist_ok=True)
+    log = MetricLog(folder / RUN / METRICS)
+    looks = _Looks(evaluator, log, consortium.config.evaluate_every_rounds)
+    state = bring_up(consortium, reporter, looks)
+    audit = SignedAudit.model_validate_json((folder / AUDIT).read_bytes())
+    arm = Arm(
+        name="federated",
+        private=True,
+        rounds=round_results(state, log.read()),
+        final=final_figures(state, evaluator),
+        seconds=perf_counter() - began,
+        audit=audit.reports,
+    )
+    homes = {name: NodeHome.open(path) for name, path in schools(folder).items()}
+    return Deployed(arm, {name: report_budget(*one.totals()) for name, one in homes.items()})
 
 
 def _typical(records: Sequence[LearnerRecord]) -> LearnerRecord:
     """The learner with the median number of answers."""
     return sorted(records, key=lambda one: len(one.history))[len(records) // 2]
-
-
-@contextmanager
-def serving(home: Path) -> Iterator[Service]:
-    """The HTTP service of the node in ``home`` as a process of its own, ended on leaving."""
-    cloister = str(Path(sys.executable).with_name("cloister"))
-    command = [cloister, "node", "serve", str(home), "--port", "0"]
-    # The command is our own console script beside this interpreter.
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        try:
-            yield Service(_address(process), NodeHome.open(home).api_token())
-        finally:
-            _stop(process)
-
-
-def _stop(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-
-
-def _address(process: "subprocess.Popen[str]") -> str:
-    """What the service prints once it accepts connections."""
-    line = process.stdout.readline() if process.stdout else ""
-    _, _, address = line.strip().partition("Listening on ")
-    if not address:
-        raise ServiceError("a node's service did not start; see its message above")
-    return address
 
 
 def _show(console: Console, school: str, service: Service, learner: str) -> None:

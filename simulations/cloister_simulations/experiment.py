@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -15,11 +16,11 @@ from cloister_client.node import Node
 from cloister_client.training.process import tune_process
 from cloister_shared import __version__
 from cloister_shared.canonical import digest
-from cloister_shared.durable import write_durably
-from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import Weights
+from cloister_shared.privacy.budget_report import BudgetReport
 from cloister_simulations.arms import ArmRunner
 from cloister_simulations.baseline_figures import baseline_figures, private_baseline_names
+from cloister_simulations.claims import claim_data, claim_directory
 from cloister_simulations.config import SimulationConfig
 from cloister_simulations.plans import check_budget, make_spec
 from cloister_simulations.population import Population, populate
@@ -33,19 +34,30 @@ from cloister_simulations.result import (
     Spend,
 )
 
-SETTINGS, DATA = "settings.json", "data.sha256"
-"""What a simulation's directory was made for."""
 _pretrained = lru_cache(maxsize=2)(pretrained_weights)
 """A sweep starts many simulations of one seed from the same public weights."""
 LIBRARIES = ("torch", "opacus", "flwr", "numpy", "dp-accounting", "scikit-learn")
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """The federated arm as a deployment did it; ``spend`` by node is what its ledgers say."""
+
+    arm: Arm
+    spend: Mapping[str, BudgetReport]
+
+
 def run_simulation(
-    config: SimulationConfig, directory: Path, reporter: Reporter, command: str
+    config: SimulationConfig,
+    directory: Path,
+    reporter: Reporter,
+    command: str,
+    deployed: Deployed | None = None,
 ) -> SimulationResult:
     """Run every arm and baseline of ``config``; an interrupted simulation resumes.
 
-    ``directory`` keeps checkpoints, node homes and metrics. Raises ``BudgetExceededError`` before
+    The federated arm is taken from ``deployed`` if that is given. ``directory`` keeps checkpoints,
+    node homes and metrics. Raises ``BudgetExceededError`` before
     any data is read if the private arms do not fit the budget, and ``ConfigError`` if the
     directory is another simulation's.
     """
@@ -54,13 +66,20 @@ def run_simulation(
     claim_directory(directory, config)
     tune_process()
     population = populate(config)
-    claim_data(directory, population)
+    claim_data(directory, population.digest())
     runner = ArmRunner(
         config, population, _initial_weights(config, population, reporter), directory, reporter
     )
     arms: list[Arm] = []
     nodes = tuple(_node_result(population, name, ()) for name in population.institutions)
     for name in config.arms:
+        if name == "federated" and deployed is not None:
+            arms.append(deployed.arm)
+            nodes = tuple(
+                _node_result(population, one, _reported(report))
+                for one, report in deployed.spend.items()
+            )
+            continue
         arm, arm_nodes = runner.run(name)
         arms.append(arm)
         if name == "federated":
@@ -79,44 +98,13 @@ def run_simulation(
         config_digest=digest(config.model_dump(mode="json")),
         seeds={"simulation": config.seed},
         machine=_machine(),
-        wall_clock_s=perf_counter() - began,
+        wall_clock_s=perf_counter() - began + (deployed.arm.seconds if deployed else 0.0),
         guarantee=_guarantee(config),
         nodes=nodes,
         arms=tuple(arms),
         baselines=figures,
         private_baselines=private_baseline_names(config),
     )
-
-
-def claim_directory(directory: Path, config: SimulationConfig) -> None:
-    """Make the directory and note its settings; ``ConfigError`` if it was made for others.
-
-    A plan says nothing about data, seed or evaluation: without the note, a checkpoint would be
-    taken for the result of settings that it never saw. Arms and baselines may be added.
-    """
-    settings = config.model_dump_json(exclude={"arms", "baselines", "private_baselines"}, indent=1)
-    _claim(directory, SETTINGS, settings, "settings (or of another version)")
-
-
-def claim_data(directory: Path, population: Population) -> None:
-    """Note the data as well; ``ConfigError`` if the directory was made for other data."""
-    _claim(directory, DATA, population.digest(), "data")
-
-
-def _claim(directory: Path, name: str, content: str, what: str) -> None:
-    note = directory / name
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            write_durably(note, content.encode())
-        kept = note.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot keep work in {directory}: {error.strerror}") from error
-    if kept != content:
-        raise ConfigError(
-            f"{directory} holds a simulation with other {what}; give this one another name or "
-            "another --work, or remove that folder"
-        )
 
 
 def _initial_weights(
@@ -156,6 +144,18 @@ def _spend(node: Node) -> tuple[Spend, ...]:
             epsilon_rdp=spend.epsilon(header.budget.delta, "rdp", order=header.order),
         )
         for (role, cohort), spend in node.ledger.spent().items()
+    )
+
+
+def _reported(report: BudgetReport) -> tuple[Spend, ...]:
+    return tuple(
+        Spend(
+            role=one.role,
+            cohort=one.cohort,
+            epsilon_pld=one.epsilon_pld,
+            epsilon_rdp=one.epsilon_rdp,
+        )
+        for one in report.groups
     )
 
 

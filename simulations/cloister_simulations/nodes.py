@@ -208,10 +208,16 @@ def make_homes(directory: Path, population: Population, budget: Budget) -> None:
         if not (directory / name).exists():
             config = _node_config(name, size, budget, population.groups)
             NodeHome.create(directory / name, config, population.curriculum)
-    for name, records in population.institutions.items():
-        roles = {one.key: population.roles[one.key] for one in records}
-        with NodeHome.open(directory / name).store() as store:
-            store.import_interactions(_interactions(records, population.curriculum), roles=roles)
+    for name in population.institutions:
+        import_learners(NodeHome.open(directory / name), population, name)
+
+
+def import_learners(home: NodeHome, population: Population, name: str) -> None:
+    """Give a home the learners of the institution ``name``, with their roles."""
+    records = population.institutions[name]
+    roles = {one.key: population.roles[one.key] for one in records}
+    with home.store() as store:
+        store.import_interactions(_interactions(records, population.curriculum), roles=roles)
 
 
 def simulation_policy(budget: Budget, declared_size: int) -> Policy:

@@ -42,6 +42,7 @@ def test_every_sub_commands_help_comes_without_the_heavy_libraries() -> None:
         "",
         "simulate",
         "demo",
+        "poc up",
         "node",
         "node import",
         "audit ledger",
