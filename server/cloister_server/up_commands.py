@@ -24,7 +24,7 @@ from cloister_shared.supervision import Child
 
 LINK, RUNNER, CONSOLE = "link", "runner", "console"
 _SMALL_HEAP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(256 * 1024)}
-"""For the link: memory of large bodies goes back to the system, however many nodes there are."""
+"""For link and runner: memory of large bodies goes back to the system at once."""
 Background = Annotated[
     bool, typer.Option("--background", help="Return once everything is ready, and go on.")
 ]
@@ -126,7 +126,7 @@ def _children(home: CoordinatorHome) -> tuple[Child, ...]:
     folder = str(home.path)
     return (
         Child(LINK, cloister("coordinator", LINK, folder), environment=_SMALL_HEAP),
-        Child(RUNNER, cloister("coordinator", RUNNER, folder)),
+        Child(RUNNER, cloister("coordinator", RUNNER, folder), environment=_SMALL_HEAP),
         Child(CONSOLE, cloister("coordinator", CONSOLE, folder), nice=5),
     )
 
