@@ -78,7 +78,7 @@ class QuickGrid(HttpGrid):
     def __init__(self, address: str, token: str) -> None:
         super().__init__(address, insecure=True, token=token)
         self.slowest_s = 0.0
-        """What the slowest answer took until now."""
+        """What the slowest answer to a first question took until now."""
 
     def _connect(self) -> None:
         """Without Flower's retries: they wait up to 20 s, and end the process when refused."""
@@ -152,6 +152,7 @@ class _RoundTrip:
         self._asked: dict[str, int] = {}
         self._again: dict[int, float] = {}
         self._given_up: set[int] = set()
+        self._anew: set[int] = set()
 
     def replies(self) -> Iterator[Message]:
         """One reply or error of the transport from each node, as they come."""
@@ -166,7 +167,9 @@ class _RoundTrip:
                 if reply is not None:
                     yield reply
             now = time.monotonic()
-            self._ask([node for node in self._silent if self._again[node] <= now])
+            silent = [node for node in self._silent if self._again[node] <= now]
+            self._anew.update(silent)
+            self._ask(silent)
             if self._silent:
                 pause_s = max(FIRST_POLL_S, POLL_SHARE * self._elapsed_s, 2 * took_s)
                 time.sleep(min(LAST_POLL_S, pause_s))
@@ -199,6 +202,8 @@ class _RoundTrip:
         if node not in self._silent:
             return None
         if proto.HasField("error"):
+            if proto.error.code == ErrorCode.MESSAGE_UNAVAILABLE:
+                return None  # its time is over, or the link has forgotten it
             if proto.error.code == ErrorCode.NODE_UNAVAILABLE and node not in self._given_up:
                 self._given_up.add(node)
                 self._again[node] = time.monotonic() + RETURN_S
@@ -208,7 +213,8 @@ class _RoundTrip:
             reply = self._grid.fetch(proto, tree, self._end)
         if reply is not None:
             del self._silent[node]
-            self._grid.slowest_s = max(self._grid.slowest_s, self._elapsed_s)
+            if node not in self._anew:
+                self._grid.slowest_s = max(self._grid.slowest_s, self._elapsed_s)
             reply.metadata.__dict__["_src_node_id"] = node
         return reply
 

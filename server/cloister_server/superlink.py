@@ -49,7 +49,7 @@ LOOPBACK = "127.0.0.1"
 BUNDLE = Path(__file__).parent / "bundle" / "pyproject.toml"
 """The settings that are the whole bundle."""
 
-IDLE = frozenset(
+IDLE: frozenset[object] = frozenset(
     {
         ControlEventLogMiddleware,
         ControlLicenseMiddleware,

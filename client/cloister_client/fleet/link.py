@@ -95,6 +95,14 @@ class Envelope:
         return self.metadata.run_id
 
 
+@dataclass
+class _Sending:
+    """The answer to the message ``asked``, of which these parts are still to be sent."""
+
+    asked: str
+    parts: list[PushObjectRequest]
+
+
 class FleetLink:
     """Flower's fleet interface at ``address`` (host:port), as the node that holds ``key``.
 
@@ -116,6 +124,7 @@ class FleetLink:
         self._memory = memory
         self._client = _client(address, authority, self._time, max_bytes)
         self._node = Node()
+        self._sending: _Sending | None = None
 
     @property
     def clock_offset_s(self) -> float:
@@ -194,21 +203,35 @@ class FleetLink:
             raise LostError("a message cannot be read") from error
 
     def reply(self, envelope: Envelope, body: bytes) -> None:
-        """Answer a message; ``LostError`` if nobody waits for that any more."""
+        """Answer a message; ``LostError`` if nobody waits for that any more.
+
+        Called again after a lost connection, it sends what was not yet sent.
+        """
         content = RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body})})
-        self._push(make_message(metadata=self._answering(envelope), content=content))
+        self._answer(envelope, content, None)
 
     def fail(self, envelope: Envelope, code: int) -> None:
         """Answer a message with an error of the transport."""
-        error = Error(code, "the node's own log says why")
-        self._push(make_message(metadata=self._answering(envelope), error=error))
+        self._answer(envelope, None, Error(code, "the node's own log says why"))
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _push(self, message: Message) -> None:
-        with no_object_id_recompute(), _named_errors():
+    def _answer(self, envelope: Envelope, content: RecordDict | None, error: Error | None) -> None:
+        asked = envelope.metadata.message_id
+        with _named_errors():
+            if self._sending is None or self._sending.asked != asked:
+                metadata = self._answering(envelope)
+                self._sending = self._announced(make_message(metadata, content, error), asked)
+            sending = self._sending
+            while sending.parts:
+                self._client.PushObject(sending.parts[-1])
+                sending.parts.pop()
+
+    def _announced(self, message: Message, asked: str) -> "_Sending":
+        """Tell the coordinator of an answer; ``LostError`` if it does not want its parts."""
+        with no_object_id_recompute():
             message.metadata.__dict__["_message_id"] = message.object_id
             objects, tree = get_all_nested_objects(message), get_object_tree(message)
             request = PushMessagesRequest(
@@ -220,16 +243,17 @@ class FleetLink:
             answer = self._client.PushMessages(request)
             if not answer.objects_to_push:
                 raise LostError("the coordinator did not take the answer: it came too late")
-            for identifier in answer.objects_to_push:
-                self._client.PushObject(
-                    PushObjectRequest(
-                        node=self._node,
-                        run_id=message.metadata.run_id,
-                        session_id=answer.session_id,
-                        object_id=identifier,
-                        object_content=objects[identifier].deflate(),
-                    )
+            parts = [
+                PushObjectRequest(
+                    node=self._node,
+                    run_id=message.metadata.run_id,
+                    session_id=answer.session_id,
+                    object_id=identifier,
+                    object_content=objects[identifier].deflate(),
                 )
+                for identifier in answer.objects_to_push
+            ]
+        return _Sending(asked, parts)
 
     def _answering(self, envelope: Envelope) -> Metadata:
         """The metadata of an answer, by the coordinator's clock: Flower's own takes this one's."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
+from flwr.supernode.fleet_http_client import FleetHttpClient
 from tests.hosted import Keys, approve, hosted, make_coordinator
 
 from cloister_client.fleet.link import Envelope, FleetLink
@@ -248,6 +250,30 @@ def test_an_answer_after_the_deadline_is_dropped(up: Up) -> None:
     time.sleep(0.2)
     with pytest.raises(LostError):
         link.reply(envelope, b"late")
+
+
+def test_an_answer_that_was_cut_off_goes_on_where_it_was(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = connected(up)
+    answers = up.ask(b"question", OAK)
+    envelope = next_message(link)
+    link.open(envelope)
+    send, sent = FleetHttpClient.PushObject, []
+
+    def cut_off(client: FleetHttpClient, request: PushObjectRequest) -> PushObjectResponse:
+        sent.append(request.object_id)
+        if len(sent) == 2:
+            raise httpx.RemoteProtocolError("the link was restarted")
+        return send(client, request)
+
+    monkeypatch.setattr(FleetHttpClient, "PushObject", cut_off)
+    with pytest.raises(httpx.RemoteProtocolError):
+        link.reply(envelope, b"answer")
+    link.reply(envelope, b"answer")
+    assert answers.get() == [Reply(up.node(OAK), b"answer")]
+    assert len(sent) == 4
+    assert sent[1] == sent[2]
 
 
 def test_a_stopped_run_is_over_for_both_sides(up: Up) -> None:
