@@ -90,5 +90,5 @@ def hosted(home: CoordinatorHome) -> Iterator[list[tuple[str, str]]]:
         yield heard
     finally:
         for server in both:
-            server.should_exit = True
+            server.should_exit = server.force_exit = True
         thread.join(20)

@@ -299,7 +299,7 @@ def test_a_message_of_another_form_has_no_body_and_no_signature(up: Up) -> None:
 
 def test_an_answer_of_the_coordinators_that_is_too_long_is_not_read(up: Up) -> None:
     link = connected(up)
-    answers = up.ask(bytes(MAX_BYTES + 1), OAK, seconds=3.0)
+    answers = up.ask(bytes(MAX_BYTES + 1), OAK, seconds=2.0)
     with pytest.raises(LostError, match="bytes"):
         link.open(next_message(link))
     assert answers.get() == []
