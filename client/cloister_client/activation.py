@@ -5,11 +5,13 @@ it happens after the receipt was made, which is the same either way.
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cloister_client.audit.membership import Candidate, MembershipReport, attack_model
 from cloister_client.histories import SilentSource
 from cloister_client.store import ModelVersion, Store
+from cloister_client.swapping import introduce, try_out
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import CloisterError, ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
@@ -21,6 +23,7 @@ PENDING = (
     "it was not examined yet: that is being done, or the node ended before; it is done when the "
     "node answers the coordinator next"
 )
+SUPERSEDED = "another version came before it was examined"
 _LOG = logging.getLogger(__name__)
 
 
@@ -33,26 +36,24 @@ class Activation:
     policy: Policy
 
     def keep(self, spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
-        """Add a model to the store; until it is examined it is not served."""
+        """Add a model to the store; until it is examined it is not served.
+
+        Of the models that wait for that, the one of its kind that came last is left.
+        """
         version = self.store.add_model_version(spec, weights, plan, round_number)
+        for waiting in self._waiting(spec.kind):
+            self.store.block(waiting, SUPERSEDED)
         if not self._is_served(version):
             self.store.block(version.version, PENDING)
 
-    def finish(self) -> None:
-        """Decide about models that were kept by a process that ended before."""
-        for version, reason in self.store.blocked_models().items():
-            if reason == PENDING:
-                self._decide(self.store.model_version(version))
+    def steps(self) -> Iterator[None]:
+        """Serve every model that waits for it, unless it fails a test; piece by piece.
 
-    def activate(self, plan: str, round_number: int) -> None:
-        """Serve the models of a release from now on, each unless the policy is against it.
-
-        One that is not served has the reason beside it, for the administrator's eyes. One that is
-        served already stays so.
+        One that is not served has the reason beside it, for the administrator's eyes. The older
+        one answers until all learners' states are carried on under the new one.
         """
-        for version in self.store.released(plan, round_number):
-            if not self._is_served(version):
-                self._decide(version)
+        for version in self._waiting():
+            yield from self._decide(version)
 
     def examine(self, version: ModelVersion) -> MembershipReport:
         """Attack a kept model; the reference is the one of its kind that was kept before it.
@@ -67,26 +68,40 @@ class Activation:
             self.policy.budget,
         )
 
-    def _is_served(self, version: ModelVersion) -> bool:
-        active = self.store.active_model(version.spec.kind)
-        return active is not None and active.version == version.version
+    def _waiting(self, kind: str | None = None) -> list[str]:
+        """The models, of one kind or of all, about which nothing was decided yet."""
+        blocked = self.store.blocked_models().items()
+        waiting = [version for version, reason in blocked if reason == PENDING]
+        if kind is None:
+            return waiting
+        return [one for one in waiting if self.store.kind_of(one) == kind]
 
-    def _decide(self, version: ModelVersion) -> None:
-        kind, reason = version.spec.kind, self._objection(version)
+    def _is_served(self, version: ModelVersion) -> bool:
+        return self.store.active_version(version.spec.kind) == version.version
+
+    def _decide(self, name: str) -> Iterator[None]:
+        try:
+            version = self.store.model_version(name)
+            try_out(version, self.curriculum)
+            reason = self._objection(version)
+        except CloisterError as error:
+            reason = f"it could not be examined: {error}"
+        yield
         if reason is None:
-            self.store.activate(kind, version.version)
+            yield from introduce(version, self.curriculum, self.store)
+        if self.store.blocked_models().get(name) != PENDING:
+            return  # another one came meanwhile
+        if reason is None:
+            self.store.activate(self.store.kind_of(name), name)
         else:
-            self.store.block(version.version, reason)
-            _LOG.warning("%s %s is not served: %s", kind, version.version, reason)
+            self.store.block(name, reason)
+            _LOG.warning("%s %s is not served: %s", self.store.kind_of(name), name, reason)
 
     def _objection(self, version: ModelVersion) -> str | None:
         limit = self.policy.max_membership_advantage
         if limit is None:
             return None
-        try:
-            found = self.examine(version).lower_bound
-        except CloisterError as error:
-            return f"it could not be examined: {error}"
+        found = self.examine(version).lower_bound
         if found <= limit:
             return None
         return (

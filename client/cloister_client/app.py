@@ -1,5 +1,6 @@
 """The ClientApp that an institution's node runs; the bundle names ``cloister_client.app:app``."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cloister_client.flower import make_client_app
 from cloister_client.home import NodeHome
 from cloister_client.node import Node
 from cloister_client.residuals import FOLDER, FileResiduals
+from cloister_client.swapping import Steps, at_once
 from cloister_client.training.process import tune_process
 from cloister_shared.errors import ConfigError
 
@@ -25,14 +27,15 @@ def node_from_context(context: Context) -> Node:
     return _opened(Path(home))
 
 
-def node_from_home(home: NodeHome) -> Node:
+def node_from_home(home: NodeHome, do: Callable[[Steps], None] = at_once) -> Node:
     """An institution's node over its store and ledger.
 
-    Released models about which an earlier process did not get to decide are decided about first.
+    ``do`` does what has to be done before a released model is served, at once or when there is
+    time. First of all about models about which an earlier process did not get to decide.
     """
     store = home.store()
     activation = Activation(store, home.curriculum, home.config.policy)
-    activation.finish()
+    do(activation.steps)
     return Node(
         name=home.config.name,
         key=home.signing_key(),
@@ -42,7 +45,7 @@ def node_from_home(home: NodeHome) -> Node:
         source=store,
         ledger=home.ledger(),
         install=activation.keep,
-        activate=activation.activate,
+        activate=lambda: do(activation.steps),
         cohorts=home.config.cohorts,
         witness=home.witness(),
         residuals=FileResiduals(home.path / FOLDER),

@@ -104,9 +104,7 @@ class Node:
             return self._refuse("", 0, "message")
         try:
             admit_size(release.plan, self.policy)
-            install_release(
-                release.plan, release.round, split(arrays), self.curriculum, self.install
-            )
+            install_release(release, split(arrays), self.curriculum, self.witness, self.install)
         except CloisterError as error:
             return self._refuse(release.plan.digest, release.round, refusal_code(error))
         receipt = Receipt(plan=release.plan.digest, round=release.round, node=self.name)
@@ -122,7 +120,7 @@ class Node:
         What failed is in its log; the models are examined again when the node starts next.
         """
         try:
-            self.activate(release.plan.digest, release.round)
+            self.activate()
         except Exception as error:
             log_failure(error)
 

@@ -74,7 +74,7 @@ def test_an_examination_that_fails_changes_no_byte_of_the_receipt(
 
     whole, _ = release(home, by_heart, "examined")
     with monkeypatch.context() as patch:
-        patch.setattr(Activation, "activate", too_much)
+        patch.setattr(Activation, "examine", too_much)
         failed, _ = release(home, by_heart, "examined")
     assert failed == whole
     assert "MemoryError" in caplog.text

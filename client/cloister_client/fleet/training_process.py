@@ -16,6 +16,7 @@ from cloister_client.failures import log_failure, place_of
 from cloister_client.fleet.trainer import READY
 from cloister_client.flower import Participant
 from cloister_client.home import LOGS, NodeHome
+from cloister_client.swapping import Chores, Steps
 from cloister_client.training.process import tune_process
 from cloister_shared.errors import CloisterError, MessageError
 from cloister_shared.journal import Event, Journal
@@ -30,7 +31,7 @@ def main(
     folder: Path,
     descriptor: int,
     parent: int,
-    node_of: Callable[[NodeHome], Participant] = node_from_home,
+    node_of: Callable[[NodeHome, Callable[[Steps], None]], Participant] = node_from_home,
 ) -> None:
     """Answer over the pipe, as the home's node, until the parent hangs up."""
     end_with(parent)
@@ -38,11 +39,12 @@ def main(
     tune_process()
     journal = Journal(folder / LOGS / "trainer.jsonl")
     try:
-        node = node_of(NodeHome.open(folder))
+        chores = Chores()
+        node = node_of(NodeHome.open(folder), chores.put)
         with Connection(descriptor) as pipe:
             journal.write(Event.READY, process="trainer", pid=os.getpid())
             pipe.send_bytes(READY)
-            serve(pipe, node, journal)
+            serve(pipe, node, journal, chores)
     except (EOFError, ConnectionError):
         return
     except Exception as error:  # told without its text: it may hold a learner's record
@@ -58,9 +60,10 @@ def main(
         sys.exit(code)
 
 
-def serve(pipe: Connection, node: Participant, journal: Journal) -> None:
+def serve(pipe: Connection, node: Participant, journal: Journal, chores: Chores) -> None:
     """Answer one request after another; ``EOFError`` when the parent hangs up.
 
+    In between, models that were released are prepared for service.
     What the node itself refuses, for its policy or budget, is in the journal.
     """
     answers = {
@@ -69,6 +72,8 @@ def serve(pipe: Connection, node: Participant, journal: Journal) -> None:
         "release": node.answer_release,
     }
     while True:
+        while not pipe.poll() and chores.do_one():
+            pass
         action, count = pipe.recv_bytes().decode().split()
         frames = [pipe.recv_bytes() for _ in range(int(count))]
         answer = answers[action](*frames)

@@ -35,8 +35,14 @@ class LearnerStore(Protocol):
     def append(self, lms_id: str, interaction: Interaction) -> bool:
         """Keep an answer; False if it is there already, or its learner was erased."""
 
-    def active_model(self, kind: str) -> ModelVersion | None:
-        """The version of ``kind`` that learners are served from."""
+    def active_version(self, kind: str) -> str | None:
+        """The name of the version of ``kind`` that learners are served from."""
+
+    def model_version(self, version: str) -> ModelVersion:
+        """A kept version; ``DataError`` if it is not there, or was altered."""
+
+    def fall_back(self, kind: str, version: str, reason: str) -> str | None:
+        """Serve the last good version in place of ``version``; its name, if there is one."""
 
     def load_state(self, learner: str, version: str) -> tuple[int, bytes] | None:
         """Number of answers and bytes that were saved last for this pseudonym and version."""

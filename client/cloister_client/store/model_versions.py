@@ -75,10 +75,35 @@ def activate(connection: Connection, kind: str, version: str) -> None:
     result = connection.execute(
         update(model_versions)
         .where(columns.kind == kind, columns.version == version)
-        .values(active=True, blocked=None)
+        .values(active=True, blocked=None, served=time.time())
     )
     if result.rowcount != 1:
         raise DataError(f"the store holds no {kind} model with the version {version}")
+
+
+def fall_back(connection: Connection, kind: str, version: str, reason: str) -> str | None:
+    """Block ``version``, if it is active, and activate the one that was served last before it.
+
+    Returns the name of the version that is active then. Those that were altered are passed over.
+    """
+    active = active_version(connection, kind)
+    if active != version:
+        return active
+    columns = model_versions.c
+    connection.execute(
+        update(model_versions).where(columns.version == version).values(active=False)
+    )
+    block(connection, version, reason)
+    good = connection.scalars(
+        select(columns.version)
+        .where(columns.kind == kind, columns.served.is_not(None), columns.blocked.is_(None))
+        .order_by(columns.served.desc())
+    ).all()
+    for candidate in good:
+        if _is_whole(connection, candidate):
+            activate(connection, kind, candidate)
+            break
+    return active_version(connection, kind)
 
 
 def block(connection: Connection, version: str, reason: str) -> None:
@@ -103,6 +128,15 @@ def active_version(connection: Connection, kind: str) -> str | None:
     """The version of a kind that is served, without its weights."""
     columns = model_versions.c
     return connection.scalar(select(columns.version).where(columns.kind == kind, columns.active))
+
+
+def kind_of(connection: Connection, version: str) -> str:
+    """The kind of a version; ``DataError`` if it is not there."""
+    columns = model_versions.c
+    kind: str | None = connection.scalar(select(columns.kind).where(columns.version == version))
+    if kind is None:
+        raise DataError(f"the store holds no model with the version {version}")
+    return kind
 
 
 def get(connection: Connection, version: str) -> ModelVersion:
@@ -137,6 +171,14 @@ def kept_before(connection: Connection, kind: str, version: str) -> ModelVersion
     return None if earlier is None else get(connection, earlier)
 
 
+def _is_whole(connection: Connection, version: str) -> bool:
+    try:
+        get(connection, version)
+    except DataError:
+        return False
+    return True
+
+
 def _find(connection: Connection, condition: ColumnElement[bool]) -> ModelVersion | None:
     row = connection.execute(select(model_versions).where(condition)).one_or_none()
     if row is None:
@@ -145,4 +187,3 @@ def _find(connection: Connection, condition: ColumnElement[bool]) -> ModelVersio
     if version_of(spec, sha256_of(row.weights), row.plan, row.round) != row.version:
         raise DataError(f"the stored {row.kind} model {row.version[:12]} was altered")
     return ModelVersion(row.version, spec, load(row.weights), row.plan, row.round, row.created)
-

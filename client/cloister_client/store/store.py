@@ -234,6 +234,14 @@ class Store:
         with self._database.write() as connection:
             model_versions.activate(connection, kind, version)
 
+    def fall_back(self, kind: str, version: str, reason: str) -> str | None:
+        """Serve what was served before ``version``, which is blocked; its name, if there is any.
+
+        Does nothing but name the active version if that is another one by now.
+        """
+        with self._database.write() as connection:
+            return model_versions.fall_back(connection, kind, version, reason)
+
     def block(self, version: str, reason: str) -> None:
         """Note why ``version`` is not served; until it is activated after all."""
         with self._database.write() as connection:
@@ -258,6 +266,16 @@ class Store:
         """The version of the same kind that was kept last before ``version``."""
         with self._database.read() as connection:
             return model_versions.kept_before(connection, version.spec.kind, version.version)
+
+    def kind_of(self, version: str) -> str:
+        """The kind of a kept version; ``DataError`` if there is none."""
+        with self._database.read() as connection:
+            return model_versions.kind_of(connection, version)
+
+    def active_version(self, kind: str) -> str | None:
+        """The name of the version of ``kind`` that is served now."""
+        with self._database.read() as connection:
+            return model_versions.active_version(connection, kind)
 
     def active_model(self, kind: str) -> ModelVersion | None:
         """The version of ``kind`` that is served now, by whichever process it was activated."""

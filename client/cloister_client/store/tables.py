@@ -119,10 +119,11 @@ model_versions = Table(
     Column("active", Boolean, nullable=False),
     Column("created", Double, nullable=False),
     Column("blocked", Text),
+    Column("served", Double),
     UniqueConstraint("kind", "plan", "round"),
 )
 """``version`` is a digest of all that defines it, ``weights`` a safetensors document; ``blocked``
-says why it is not served."""
+says why it is not served, ``served`` when it went into service last, in seconds since 1970."""
 
 Index(
     "one_active_version",

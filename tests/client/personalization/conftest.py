@@ -51,8 +51,15 @@ class MemoryStore:
         mine.append(interaction)
         return True
 
-    def active_model(self, kind: str) -> Version | None:
-        return self.models.get(kind)
+    def active_version(self, kind: str) -> str | None:
+        return self.models[kind].version if kind in self.models else None
+
+    def model_version(self, version: str) -> Version:
+        return next(one for one in self.models.values() if one.version == version)
+
+    def fall_back(self, kind: str, version: str, reason: str) -> str | None:
+        del self.models[kind]
+        return None
 
     def load_state(self, learner: str, version: str) -> tuple[int, bytes] | None:
         return self.states.get((learner, version))

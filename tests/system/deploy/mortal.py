@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,7 +24,9 @@ from cloister_client.fleet.process import take_part
 from cloister_client.fleet.trainer import TrainerProcess
 from cloister_client.home import NodeHome
 from cloister_client.node import Node
-from cloister_server.flower import GridExchange, Reply
+from cloister_client.swapping import Steps
+from cloister_server.exchange import Reply
+from cloister_server.flower import GridExchange
 from cloister_server.home import CoordinatorHome
 from cloister_server.runner import Runner
 from cloister_shared.journal import Journal
@@ -71,10 +73,10 @@ class MortalTrainer(TrainerProcess):
         return answer
 
 
-def mortal_node(home: NodeHome) -> Node:
+def mortal_node(home: NodeHome, do: Callable[[Steps], None]) -> Node:
     deaths = Deaths(path=home.path / DEATHS)
     deaths.watch()
-    return mortal(node_from_home(home), deaths)
+    return mortal(node_from_home(home, do), deaths)
 
 
 class MortalRunner(Runner):
