@@ -197,7 +197,10 @@ async def refuse(send: Send, status: int) -> None:
 
 
 class _Answering:
-    """``send``, and whether an answer has begun."""
+    """``send``, in small pieces, and whether an answer has begun.
+
+    TLS keeps a buffer as large as the largest piece for as long as the node stays connected.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -205,7 +208,15 @@ class _Answering:
 
     async def __call__(self, message: Message) -> None:
         self.began = True
-        await self._send(message)
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.response.body" and len(body) > _LIGHT_BYTES:
+            more = message.get("more_body", False)
+            for start in range(0, len(body), _LIGHT_BYTES):
+                end = start + _LIGHT_BYTES
+                piece = {"body": body[start:end], "more_body": more or end < len(body)}
+                await self._send({"type": message["type"], **piece})
+        else:
+            await self._send(message)
 
 
 class _Replay:

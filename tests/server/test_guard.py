@@ -56,6 +56,8 @@ class Peer:
     pause_s: float = 0.0
     read: int = 0
     statuses: list[int] = field(default_factory=list)
+    answer: list[tuple[bytes, bool]] = field(default_factory=list)
+    """Pieces of the answer, and whether another one was to follow."""
 
     async def receive(self) -> dict[str, object]:
         await asyncio.sleep(self.pause_s)
@@ -67,6 +69,8 @@ class Peer:
     async def send(self, message: dict[str, object]) -> None:
         if message["type"] == "http.response.start":
             self.statuses.append(int(str(message["status"])))
+        else:
+            self.answer.append((bytes(message["body"]), bool(message.get("more_body"))))
 
     async def ask(self, guard, path: str, headers: dict[bytes, bytes], method: str = "POST") -> int:
         scope = {
@@ -242,6 +246,22 @@ def test_a_node_has_one_large_body_in_memory_at_a_time() -> None:
         return third, looked_at, list(await asyncio.gather(*both))
 
     assert asyncio.run(three()) == (429, 1, [200, 200])
+
+
+@pytest.mark.parametrize("size", [0, 64 * 1024, 64 * 1024 + 1, MIB])
+def test_a_large_answer_goes_out_in_small_pieces(size: int) -> None:
+    answer = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+
+    async def flower(scope, receive, send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": answer})
+
+    peer = Peer()
+    asyncio.run(peer.ask(FleetGuard(flower, NAMES.get, Limits()), PULL, signed()))
+    assert b"".join(piece for piece, _ in peer.answer) == answer
+    assert all(len(piece) <= 64 * 1024 for piece, _ in peer.answer)
+    assert [more for _, more in peer.answer] == [True] * (len(peer.answer) - 1) + [False]
 
 
 def test_a_rate_is_kept_in_the_long_run_and_saves_up_a_burst() -> None:
