@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	    --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: env  ## Train three schools together, then ask each school's own node.
+demo: env  ## Deploy three schools on this machine, train them together, ask each one's node.
 	$(BIN)/cloister demo
 
 test: env  ## Run the tests (under 8 minutes on two cores).
