@@ -49,7 +49,7 @@ def take_part(
     checks = Checks(coordinator.key, home.config.name, home.signing_key())
     signal.signal(signal.SIGTERM, _exit)
     try:
-        trainer.start()
+        trainer.await_warm()  # only then is the node there: no round waits for torch
         journal.write(Event.READY, process="fleet", pid=os.getpid())
         FleetLoop(link, trainer, checks, journal).run()
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from cloister_shared.journal import Event, Journal
 
 READY = b"ready"
-_END_S = 5.0
+_END_S = 15.0
 
 
 class TrainerDied(Exception):  # noqa: N818 - named after what happened
@@ -45,6 +45,14 @@ class TrainerProcess:
     def start(self) -> None:
         """Begin to start it, if it does not run; what it answers first waits until it is warm."""
         self._alive()
+
+    def await_warm(self) -> None:
+        """Start it, and return once it is warm, or has ended instead."""
+        running = self._alive()
+        try:
+            running.await_warm()
+        except (EOFError, OSError):
+            self._note_end(running)
 
     def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
         """What the node answers to ``action`` (train, evaluate, release) with these frames.
@@ -96,10 +104,14 @@ class _Running:
     pipe: Connection
     warm: bool = False
 
-    def exchange(self, action: str, frames: tuple[bytes, ...]) -> bytes:
-        """One question and its answer; ``EOFError`` or ``OSError`` if it hangs up."""
+    def await_warm(self) -> None:
+        """Return once it has said so; ``EOFError`` or ``OSError`` if it hangs up."""
         if not self.warm:
             self.warm = self.pipe.recv_bytes() == READY
+
+    def exchange(self, action: str, frames: tuple[bytes, ...]) -> bytes:
+        """One question and its answer; ``EOFError`` or ``OSError`` if it hangs up."""
+        self.await_warm()
         self.pipe.send_bytes(f"{action} {len(frames)}".encode())
         for frame in frames:
             self.pipe.send_bytes(frame)

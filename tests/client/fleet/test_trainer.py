@@ -90,6 +90,7 @@ def test_a_home_that_cannot_be_opened_is_told_by_its_exit_code(tmp_path: Path) -
     home = make_home(tmp_path / "elm")
     (home.path / "ledger.sqlite").unlink()
     trainer = TrainerProcess(home.path, Journal(tmp_path / "fleet.jsonl"))
+    trainer.await_warm()  # it never will be
     with pytest.raises(TrainerDied) as caught:
         trainer.ask(*GARBAGE)
     trainer.close()
