@@ -41,6 +41,8 @@ SIZE, ANSWERS = 100, 50
 """Learners of a school, and answers of each."""
 _NOISE, _CLIP, _RATE = 6.0, 0.1, 0.1
 _LOOK_S = 0.5
+_DEADLINE_S = 3600.0
+"""No round is given up for a machine that is busy."""
 _STOPPED = (Phase.FAILED, Phase.STOPPED, Phase.FINISHED)
 _FRESH_PORT = 0
 
@@ -93,6 +95,7 @@ def make_plan(
         models=(ModelPlan(spec=spec, rounds=rounds, mechanism=mechanism),),
         declared_sizes=dict.fromkeys(names, SIZE),
         quorum=len(names),
+        deadline_s=_DEADLINE_S,
         compression=compression,
     )
 

@@ -54,7 +54,7 @@ from cloister_simulations.progress import Reporter
 SPEC = DktSpec(skills=350, hidden=300)
 """5.2 MB in float32."""
 _AT_ONCE = 8
-_LOOK_S, _SHUT_OUT_S, _ROUND_S = 0.5, 1.0, 1200.0
+_LOOK_S, _SHUT_OUT_S, _ROUND_S = 0.5, 1.0, 3600.0
 
 
 def coordinator_peak(nodes: int, compression: Compression, reporter: Reporter) -> dict[str, float]:
