@@ -8,13 +8,13 @@ from typing import Any
 
 from tests.system.books import export_of
 from tests.system.consortium import BUDGET, CURRICULUM
-from tests.system.deploy.processes import SIZE, Consortium
+from tests.system.deploy.processes import SIZE, Consortium, ended
 from tests.waiting import until
 
 from cloister_client.home import NodeHome
 from cloister_client.up_commands import tree_of
 from cloister_server.checkpoint import RoundRecord, RunState
-from cloister_server.run_folder import RunFolder
+from cloister_server.run_folder import Phase, RunFolder, Wanted
 from cloister_shared.journal import Entry, read
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import ModelPlan, Plan
@@ -23,7 +23,7 @@ from cloister_shared.privacy.ledger_format import RELEASE_KIND
 
 COORDINATOR = "coordinator"
 NAMES = ("elm", "oak")
-READY_S = 120.0
+READY_S, PATIENCE_S = 120.0, 180.0
 ROUNDS_IN_ALL = 5000
 """So many rounds of all tests together fit a node's budget."""
 
@@ -90,7 +90,7 @@ def new_run(name: str, rounds: int, nodes: tuple[str, ...] = NAMES, **changes: A
         "models": (ModelPlan(spec=spec, rounds=rounds, mechanism=mechanism),),
         "declared_sizes": dict.fromkeys(nodes, SIZE),
         "quorum": 1,
-        "deadline_s": 60.0,
+        "deadline_s": 120.0,
         **changes,
     }
     return RunState(Plan(**settings), {"dkt": spec.initial_weights(CURRICULUM, 1)})
@@ -106,6 +106,26 @@ def rounds_with(folder: RunFolder, name: str) -> int:
     return sum(name in one.participants for one in records(folder))
 
 
+def begin(consortium: Trees, name: str, rounds: int = 200, **changes: object) -> RunFolder:
+    """A run in which oak has taken part."""
+    folder = consortium.order(new_run(name, rounds, **changes))
+    until(lambda: rounds_with(folder, "oak") > 0, "oak takes part", PATIENCE_S)
+    return folder
+
+
+def end(consortium: Trees, folder: RunFolder) -> None:
+    """Stop the run and look at all books."""
+    folder.want(Wanted.STOPPED)
+    assert ended(folder) is Phase.STOPPED, folder.status.reason
+    check_accounts(folder, consortium.nodes)
+
+
+def goes_on(folder: RunFolder, name: str = "oak", rounds: int = 2) -> None:
+    """Wait until a node has taken part in so many rounds more."""
+    wanted = rounds_with(folder, name) + rounds
+    until(lambda: rounds_with(folder, name) >= wanted, f"{name} takes part again", PATIENCE_S)
+
+
 def check_accounts(folder: RunFolder, nodes: Mapping[str, NodeHome]) -> None:
     """No round is counted twice, and what was received is paid for by whoever gave it.
 
@@ -114,21 +134,23 @@ def check_accounts(folder: RunFolder, nodes: Mapping[str, NodeHome]) -> None:
     state = folder.state()
     assert [one.round for one in state.records] == list(range(1, state.round + 1))
     for name, home in nodes.items():
-        export = export_of(home.path)
-        spent = verify_ledger(export)["train", "all"]
-        reserved = [one for one in export.entries if one.kind == "RESERVE"]
-        ours = [one for one in reserved if one.charge.plan == state.plan.digest]
-        kept = [
-            export.entries[one.of].charge.round
-            for one in export.entries
-            if one.kind == RELEASE_KIND["train"]
-            and export.entries[one.of].charge.plan == state.plan.digest
-        ]
-        assert len(kept) == len(set(kept)), "a round was released twice"
+        charged, kept = rounds_of(folder, home)
         taken = [one.round for one in state.records if name in one.participants]
+        assert len(kept) == len(set(kept)), "a round was released twice"
         assert set(taken) <= set(kept), "what was received was not committed"
-        assert {one.charge.round for one in ours} >= set(kept)
-        assert spent.micro >= sum(one.cost for one in reserved)
+        assert set(kept) <= set(charged), "what was committed was not charged"
+        export = export_of(home.path)
+        prices = [one.cost for one in export.entries if one.kind == "RESERVE"]
+        assert verify_ledger(export)["train", "all"].micro >= sum(prices), "not all is spent"
+
+
+def rounds_of(folder: RunFolder, home: NodeHome) -> tuple[list[int], list[int]]:
+    """A run's rounds as a node charged them, and those of which it has a reply for ever."""
+    plan, entries = folder.state().plan.digest, export_of(home.path).entries
+    charged = [one.charge for one in entries if one.kind == "RESERVE"]
+    kept = [entries[one.of].charge for one in entries if one.kind == RELEASE_KIND["train"]]
+    ours, released = ([one.round for one in some if one.plan == plan] for some in (charged, kept))
+    return ours, released
 
 
 def point_at(home: NodeHome, port: int) -> None:
