@@ -106,7 +106,7 @@ def rounds_with(folder: RunFolder, name: str) -> int:
     return sum(name in one.participants for one in records(folder))
 
 
-def begin(consortium: Trees, name: str, rounds: int = 200, **changes: object) -> RunFolder:
+def begin(consortium: Trees, name: str, rounds: int = 800, **changes: object) -> RunFolder:
     """A run in which oak has taken part."""
     folder = consortium.order(new_run(name, rounds, **changes))
     until(lambda: rounds_with(folder, "oak") > 0, "oak takes part", PATIENCE_S)
