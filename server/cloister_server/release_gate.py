@@ -18,7 +18,10 @@ from cloister_shared.privacy.audit_report import (
 
 _ROUNDED = 1.001
 """By how much a claim may exceed what its event costs: reports may be rounded."""
-HOW = "run `cloister audit privacy --node DIR --output FILE` at a node and put the file there"
+HOW = (
+    "run `cloister audit privacy --node DIR --output FILE` at a node, then `cloister coordinator "
+    "run resume DIR NAME --audit FILE`"
+)
 
 
 def require_audit(plan: Plan, file: Path, keys: Collection[str]) -> None:
