@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import httpx
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import message_from_proto, run_from_proto
+from flwr.proto.error_pb2 import Error as ProtoError
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     ObjectTree,
     PullObjectRequest,
 )
 from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -54,6 +56,8 @@ _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _BEAT_S = 10.0
 _CALL_S = 120.0
 _PART_FIRST_S, _PART_LAST_S, _PARTS_S = 0.01, 0.5, 30.0
+_MOST_PARTS = 16
+"""An honest reply has a few; each may be as large as the guard lets a body be."""
 
 _SHUT_OUT = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 _BUSY = (
@@ -113,10 +117,16 @@ class QuickGrid(HttpGrid):
         return list(zip(answer.messages_list, answer.message_object_trees, strict=True))
 
     def fetch(self, proto: ProtoMessage, tree: ObjectTree, end: float) -> Message | None:
-        """A reply with all its parts; ``None`` if its sender did not send them all."""
+        """A reply with all its parts; ``None`` if its sender did not send them all.
+
+        What is no message, or has too many parts, is an error of the transport: its sender is
+        named, and the round goes on.
+        """
         identifier = proto.metadata.message_id
         parts: dict[str, bytes] = {}
-        for one in iterate_object_tree(tree):
+        for number, one in enumerate(iterate_object_tree(tree)):
+            if number == _MOST_PARTS:
+                return _error(ErrorCode.UNKNOWN)
             part = self._part(one.object_id, min(end, time.monotonic() + _PARTS_S))
             if part is None:
                 return None
@@ -125,7 +135,7 @@ class QuickGrid(HttpGrid):
             node=self.node, run_id=self.run.run_id, message_object_id=identifier
         )
         _patiently(lambda: self._runtime_client.ConfirmMessageReceived(request), end)
-        return cast(Message, inflate_object_from_contents(identifier, parts))
+        return _inflated(identifier, parts) or _error(ErrorCode.UNKNOWN)
 
     def _part(self, identifier: str, end: float) -> bytes | None:
         request = PullObjectRequest(node=self.node, run_id=self.run.run_id, object_id=identifier)
@@ -138,6 +148,24 @@ class QuickGrid(HttpGrid):
                 return None
             time.sleep(pause)
             pause = min(2 * pause, _PART_LAST_S)
+
+
+def _inflated(identifier: str, parts: dict[str, bytes]) -> Message | None:
+    """The message; ``None`` if that is not what a node sent, whatever it sent."""
+    try:
+        message = inflate_object_from_contents(identifier, parts)
+        content = message.content if isinstance(message, Message) else None
+    # A node chooses these bytes, and Flower's readers raise whatever they stumble over.
+    except Exception as error:
+        _LOG.warning("a reply cannot be read: %s", type(error).__name__)
+        return None
+    return cast(Message, message) if isinstance(content, RecordDict) else None
+
+
+def _error(code: int) -> Message:
+    """An error in place of a reply, with nothing of what came with it: a node chose that."""
+    metadata = ProtoMetadata(message_type="query")
+    return message_from_proto(ProtoMessage(metadata=metadata, error=ProtoError(code=code)))
 
 
 class _RoundTrip:
@@ -208,7 +236,7 @@ class _RoundTrip:
                 self._given_up.add(node)
                 self._again[node] = time.monotonic() + RETURN_S
                 return None
-            reply: Message | None = message_from_proto(proto)
+            reply: Message | None = _error(proto.error.code)
         else:
             reply = self._grid.fetch(proto, tree, self._end)
         if reply is not None:

@@ -43,6 +43,7 @@ FLEET_PATHS = frozenset(
 """All that a node needs. Nodes are registered by the coordinator alone."""
 
 PUBLIC_KEY, SIGNATURE, TIMESTAMP = b"flwr-public-key", b"flwr-signature", b"flwr-timestamp"
+_ONCE = (PUBLIC_KEY, SIGNATURE, TIMESTAMP, b"content-length")
 CONTROL_HEADER = "x-cloister-control"
 OLDEST_S, NEWEST_S = 305.0, -5.0
 """Flower's window for the age of a signed timestamp."""
@@ -123,7 +124,11 @@ class FleetGuard:
         """The node that asks and the length of its body; nothing but headers is looked at."""
         if scope["path"] not in FLEET_PATHS or scope["method"] != "POST":
             raise _RefusedError(404, "path")
-        headers = dict(cast("list[tuple[bytes, bytes]]", scope["headers"]))
+        given = cast("list[tuple[bytes, bytes]]", scope["headers"])
+        headers = dict(given)
+        once = [name for name, _ in given if name in _ONCE]
+        if len(set(once)) < len(once):
+            raise _RefusedError(400, "header")  # one of us would read the first, the other the last
         length = _length(headers)
         if length > self._limits.max_body_bytes:
             raise _RefusedError(413, "size")
@@ -273,4 +278,4 @@ def _loaded(key: bytes) -> EllipticCurvePublicKey:
 
 def _address(scope: Scope) -> str:
     client = scope.get("client")
-    return str(client[0]) if client else "unknown"
+    return str(client[0]).partition("%")[0] if client else "unknown"

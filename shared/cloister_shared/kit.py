@@ -142,7 +142,7 @@ class JoinRequest(Frozen):
     transport_key: TransportKeyPem
     signing_key: PublicKey
     declared_size: int = Field(ge=1, le=10**9)
-    release: str = Field(max_length=64)
+    release: str = Field(pattern=r"^[0-9A-Za-z.+-]{1,64}$")
 
 
 class StandingRequest(Frozen):

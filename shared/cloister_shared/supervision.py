@@ -83,6 +83,8 @@ class Supervisor:
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(self._folder), self._told_to_stop():
+            # One of a supervisor that was killed names a process that may be anybody's by now.
+            (self._folder / STATUS).unlink(missing_ok=True)
             try:
                 self._keep_up()
             finally:

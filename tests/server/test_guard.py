@@ -72,12 +72,18 @@ class Peer:
         else:
             self.answer.append((bytes(message["body"]), bool(message.get("more_body"))))
 
-    async def ask(self, guard, path: str, headers: dict[bytes, bytes], method: str = "POST") -> int:
+    async def ask(
+        self,
+        guard,
+        path: str,
+        headers: dict[bytes, bytes] | list[tuple[bytes, bytes]],
+        method: str = "POST",
+    ) -> int:
         scope = {
             "type": "http",
             "method": method,
             "path": path,
-            "headers": list(headers.items()),
+            "headers": list(headers.items()) if isinstance(headers, dict) else headers,
             "client": ("192.0.2.1", 4000),
         }
         await guard(scope, self.receive, self.send)
@@ -150,6 +156,16 @@ def test_a_request_without_its_proof_is_refused_unread(missing: bytes) -> None:
 def test_nonsense_in_the_proof_is_refused_unread(header: bytes, value: bytes) -> None:
     status, peer, _, _ = ask({**signed(), header: value})
     assert (status, peer.read) == (401, 0)
+
+
+@pytest.mark.parametrize("twice", [PUBLIC_KEY, SIGNATURE, TIMESTAMP, b"content-length"])
+def test_a_revoked_node_does_not_slip_in_ahead_of_an_approved_ones_headers(twice: bytes) -> None:
+    revoked, approved = signed(STRANGER), signed()
+    flower, peer = Flower(), Peer()
+    guard, heard = guarded(flower)
+    headers = [(twice, revoked[twice]), *approved.items()]
+    assert asyncio.run(peer.ask(guard, PULL, headers)) == 400
+    assert (peer.read, flower.bodies, heard) == (0, [], [("header", "192.0.2.1")])
 
 
 def test_a_key_cannot_be_used_with_another_ones_signature() -> None:

@@ -134,12 +134,18 @@ def test_a_request_counts_only_with_the_signature_of_its_key() -> None:
                 SignedRequest.parse(wrong)
 
 
-def _request(transport_key: str) -> JoinRequest:
+@pytest.mark.parametrize("release", ["\x1b[2J", "0.1.0\n", "", "1" * 65])
+def test_what_a_node_calls_its_release_cannot_rewrite_the_operators_screen(release: str) -> None:
+    with pytest.raises(ValidationError, match="release"):
+        _request("key", release)
+
+
+def _request(transport_key: str, release: str = "0.1.0") -> JoinRequest:
     return JoinRequest(
         node="oak",
         token="t" * 43,
         transport_key=transport_key,
         signing_key=KEY.public,
         declared_size=100,
-        release="0.1.0",
+        release=release,
     )

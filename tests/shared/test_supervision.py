@@ -12,6 +12,7 @@ from cloister_shared.errors import ServiceError
 from cloister_shared.journal import read
 from cloister_shared.supervision import (
     LONGEST_WAIT_S,
+    STATUS,
     Status,
     is_up,
     stop,
@@ -126,6 +127,24 @@ def test_after_a_kill_the_next_supervisor_starts(supervise: Supervise, tmp_path:
     process.wait()
     again = supervise(SLEEP)
     awaited(lambda: (now := is_up(tmp_path)) and now.pid == again.pid)
+
+
+def test_a_status_that_a_killed_supervisor_left_is_gone_before_anything_is_started(
+    supervise: Supervise, tmp_path: Path
+) -> None:
+    """Its process number may be anybody's after a reboot: ``stop`` must not end that one."""
+    (tmp_path / STATUS).write_text("left over")
+    look = f"""
+import pathlib, time
+folder = pathlib.Path({str(tmp_path)!r})
+status = folder / {STATUS!r}
+(folder / "part").write_text(status.read_text() if status.exists() else "gone")
+(folder / "part").rename(folder / "seen")
+time.sleep(600)
+"""
+    supervise(look)
+    awaited((tmp_path / "seen").exists, "what the child saw")
+    assert (tmp_path / "seen").read_text() != "left over"
 
 
 def test_a_second_supervisor_in_a_folder_is_refused(supervise: Supervise, tmp_path: Path) -> None:
