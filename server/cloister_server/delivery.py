@@ -137,12 +137,13 @@ class Courier:
     def deliver(self, exchange: Exchange, names: Mapping[int, str]) -> None:
         """Give every node of ``names``, by Flower's id, what is due, and note what it says."""
         choice = self._registry.active()
-        due = {number: self._deliveries.due(name, choice) for number, name in names.items()}
+        due = {node: self._deliveries.due(name, choice) for node, name in names.items()}
         for release in _releases(self._registry, choice):
             wanted = {one.manifest.version for one in release}
-            asked = [number for number, kinds in due.items() if wanted & set(kinds.values())]
+            asked = [node for node, kinds in due.items() if wanted & set(kinds.values())]
             body = _message(self._registry, release) if asked else b""
-            for reply in exchange.release(dict.fromkeys(asked, body), ANSWER_S):
+            number = release[0].manifest.round
+            for reply in exchange.ask("release", dict.fromkeys(asked, body), number, ANSWER_S):
                 self._note(reply, names.get(reply.sender, ""), release)
 
     def _note(self, reply: Reply, name: str, release: list[Version]) -> None:

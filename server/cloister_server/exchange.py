@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from cloister_shared.messages import Question
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -24,23 +26,12 @@ class Exchange(Protocol):
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
         """Ids of the nodes that are there, at least ``count``; ``RunError`` after the deadline."""
 
-    def train(
+    def ask(
         self,
+        question: Question,
         bodies: Mapping[int, bytes],
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
     ) -> Iterable[Reply]:
-        """Send train requests; the replies that come within the deadline."""
-
-    def evaluate(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> Iterable[Reply]:
-        """Send requests for metrics; the replies that come within the deadline."""
-
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> Iterable[Reply]:
-        """Send releases; the replies that come within the deadline."""
+        """Send each node its request; the replies that come within the deadline."""

@@ -14,12 +14,11 @@ from cloister_server.exchange import Exchange, Reply
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     BODY_KEY,
-    EVALUATE_ACTION,
+    MESSAGE_TYPES,
     RECEIPTS_KEY,
     RECORD_KEY,
-    RELEASE_ACTION,
     SIGNATURE_KEY,
-    TRAIN_ACTION,
+    Question,
 )
 from cloister_shared.requests import sign_request
 from cloister_shared.signing import SigningKey
@@ -49,55 +48,29 @@ class GridExchange:
             time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
         return nodes
 
-    def train(
+    def ask(
         self,
+        question: Question,
         bodies: Mapping[int, bytes],
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
     ) -> Iterator[Reply]:
-        """One train message to each node."""
-        beside = {RECEIPTS_KEY: receipts}
-        return self._exchange(
-            bodies, f"train.{TRAIN_ACTION}", str(round_number), deadline_s, beside
-        )
-
-    def evaluate(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> Iterator[Reply]:
-        """One evaluate message to each node."""
-        beside = {RECEIPTS_KEY: receipts}
-        return self._exchange(
-            bodies, f"evaluate.{EVALUATE_ACTION}", str(round_number), deadline_s, beside
-        )
-
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> Iterator[Reply]:
-        """One query message to each node."""
-        return self._exchange(bodies, f"query.{RELEASE_ACTION}", "release", deadline_s, {})
-
-    def _exchange(
-        self,
-        bodies: Mapping[int, bytes],
-        message_type: str,
-        group: str,
-        deadline_s: float,
-        beside: Mapping[str, bytes],
-    ) -> Iterator[Reply]:
-        # Messages with the same body share their content: a transport sends it once.
-        contents = {body: self._content(body, beside) for body in set(bodies.values())}
+        """One message to each node; those with the same body share their content, sent once."""
+        contents = {body: self._content(body, receipts) for body in set(bodies.values())}
         messages = [
-            Message(contents[body], node, message_type, group_id=group)
+            Message(contents[body], node, MESSAGE_TYPES[question], group_id=str(round_number))
             for node, body in bodies.items()
         ]
         return map(_reply, self._grid.send_and_receive(messages, timeout=deadline_s))
 
-    def _content(self, body: bytes, beside: Mapping[str, bytes]) -> RecordDict:
-        signed = {} if self._key is None else {SIGNATURE_KEY: sign_request(body, self._key)}
-        return RecordDict({RECORD_KEY: ConfigRecord({BODY_KEY: body, **beside, **signed})})
+    def _content(self, body: bytes, receipts: bytes) -> RecordDict:
+        record = ConfigRecord({BODY_KEY: body})
+        if receipts:
+            record[RECEIPTS_KEY] = receipts
+        if self._key is not None:
+            record[SIGNATURE_KEY] = sign_request(body, self._key)
+        return RecordDict({RECORD_KEY: record})
 
 
 def _reply(message: Message) -> Reply:

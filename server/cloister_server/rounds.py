@@ -126,8 +126,8 @@ class Coordinator:
         active = self.plan.active(number)
         request = self._train_request(state, number)
         receipts = pack_receipts(self.notary.receipts())
-        replies = exchange.train(
-            dict.fromkeys(nodes, request), number, self.plan.deadline_s, receipts
+        replies = exchange.ask(
+            "train", dict.fromkeys(nodes, request), number, self.plan.deadline_s, receipts
         )
         sums = {model.spec.kind: RunningSum() for model in active}
 
@@ -190,7 +190,8 @@ class Coordinator:
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
         weights = join({model.spec.kind: state.weights[model.spec.kind] for model in measured})
         request = pack(EvaluateRequest(plan=self.plan, round=number), weights)
-        replies = exchange.evaluate(
+        replies = exchange.ask(
+            "evaluate",
             dict.fromkeys(nodes, request),
             number,
             self.plan.deadline_s,
@@ -267,7 +268,9 @@ class Coordinator:
         release = pack(Release(plan=self.plan, round=state.round), join(state.weights))
         write_durably(self.directory / f"{self.plan.run}.release", release)
         nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
-        replies = exchange.release(dict.fromkeys(nodes, release), self.plan.deadline_s)
+        replies = exchange.ask(
+            "release", dict.fromkeys(nodes, release), state.round, self.plan.deadline_s
+        )
         stored = sum(self._is_receipt(reply, state.round) for reply in replies)
         if stored < self.plan.quorum:
             raise RunError(

@@ -37,6 +37,14 @@ SIGNATURE_KEY = "signature"
 TRAIN_ACTION = "round"
 EVALUATE_ACTION = "metrics"
 RELEASE_ACTION = "release"
+Question = Literal["train", "evaluate", "release"]
+"""What a coordinator asks of nodes."""
+MESSAGE_TYPES: dict[Question, str] = {
+    "train": f"train.{TRAIN_ACTION}",
+    "evaluate": f"evaluate.{EVALUATE_ACTION}",
+    "release": f"query.{RELEASE_ACTION}",
+}
+"""How Flower's messages call each question."""
 
 
 class TrainRequest(Frozen):

@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from cloister_client.node import Node
 from cloister_server.checkpoint import RoundRecord
 from cloister_server.exchange import Reply
 from cloister_server.rounds import Coordinator
+from cloister_shared.messages import Question
 from cloister_shared.model_specs import Weights
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import ModelPlan, Plan
@@ -39,7 +40,6 @@ PLAN = Plan(
     declared_sizes={"oak": 50, "elm": 50},
     quorum=1,
 )
-Answer = Callable[[Node, bytes], bytes]
 
 
 class EnoughError(Exception):
@@ -55,29 +55,26 @@ class Direct:
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
         return sorted(self.nodes)
 
-    def train(
+    def ask(
         self,
+        question: Question,
         bodies: Mapping[int, bytes],
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
     ) -> list[Reply]:
-        return self._ask(bodies, lambda node, body: node.answer_train(body, receipts))
+        return [
+            Reply(sender, answered(self.nodes[sender], question, body, receipts))
+            for sender, body in bodies.items()
+        ]
 
-    def evaluate(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> list[Reply]:
-        return self._ask(bodies, lambda node, body: node.answer_evaluate(body, receipts))
 
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
-        return self._ask(bodies, lambda node, body: node.answer_release(body))
-
-    def _ask(self, bodies: Mapping[int, bytes], answer: Answer) -> list[Reply]:
-        return [Reply(sender, answer(self.nodes[sender], body)) for sender, body in bodies.items()]
+def answered(node: Node, question: Question, body: bytes, receipts: bytes) -> bytes:
+    """What a node of this process says."""
+    if question == "release":
+        return node.answer_release(body)
+    answer = {"train": node.answer_train, "evaluate": node.answer_evaluate}[question]
+    return answer(body, receipts)
 
 
 @dataclass

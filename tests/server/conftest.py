@@ -12,6 +12,7 @@ from cloister_shared.curriculum import Curriculum, Item, Skill
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     Contribution,
+    Question,
     Receipt,
     Release,
     TrainRequest,
@@ -146,34 +147,20 @@ class MemoryExchange:
             raise RunError(f"{count} nodes are needed, {len(self.nodes)} joined")
         return sorted(self.nodes)
 
-    def train(
+    def ask(
         self,
+        question: Question,
         bodies: Mapping[int, bytes],
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
     ) -> list[Reply]:
-        self.receipts.append(receipts)
-        replies = self._exchange("train", bodies)
-        self.nodes.update(self.from_round.pop(round_number + 1, {}))
-        return replies
-
-    def evaluate(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> list[Reply]:
-        self.receipts.append(receipts)
-        return self._exchange("evaluate", bodies)
-
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
-        return self._exchange("release", bodies)
-
-    def _exchange(self, what: str, bodies: Mapping[int, bytes]) -> list[Reply]:
-        self.sent.append((what, dict(bodies)))
+        if question != "release":
+            self.receipts.append(receipts)
+        self.sent.append((question, dict(bodies)))
         answers = {node: self.nodes[node](body) for node, body in bodies.items()}
+        if question == "train":
+            self.nodes.update(self.from_round.pop(round_number + 1, {}))
         return [Reply(node, body) for node, body in answers.items() if body is not None]
 
 

@@ -72,7 +72,7 @@ def test_bytes_reach_each_node_and_come_back_with_their_sender() -> None:
     app = app_of(
         lambda message, context: reply(message, b"%d:" % context.node_id + body_of(message))
     )
-    replies = exchange_with(app, 9, 2, 7).train({9: b"nine", 2: b"two", 7: b"seven"}, 3, 1.0)
+    replies = exchange_with(app, 9, 2, 7).ask("train", {9: b"nine", 2: b"two", 7: b"seven"}, 3, 1.0)
     expected = [Reply(2, b"2:two"), Reply(7, b"7:seven"), Reply(9, b"9:nine")]
     assert by_sender(replies) == expected
 
@@ -85,7 +85,7 @@ def test_replies_are_handed_on_one_by_one() -> None:
         asked.append(context.node_id)
         return reply(message, b"")
 
-    replies = iter(exchange_with(app_of(answer), 1, 2).train({1: b"", 2: b""}, 1, 1.0))
+    replies = iter(exchange_with(app_of(answer), 1, 2).ask("train", {1: b"", 2: b""}, 1, 1.0))
     assert next(replies) == Reply(1, b"")
     assert asked == [1]
     assert [one.sender for one in replies] == [2]
@@ -99,14 +99,18 @@ def test_nodes_that_are_sent_the_same_share_one_content() -> None:
         contents.append(id(message.content))
         return reply(message, b"")
 
-    list(exchange_with(app_of(answer), 1, 2, 3).train(dict.fromkeys((1, 2, 3), b"same"), 1, 1.0))
+    list(
+        exchange_with(app_of(answer), 1, 2, 3).ask(
+            "train", dict.fromkeys((1, 2, 3), b"same"), 1, 1.0
+        )
+    )
     assert len(set(contents)) == 1
 
 
 def test_every_byte_survives() -> None:
     payload = bytes(range(256)) * 4000
     app = app_of(lambda message, context: reply(message, body_of(message)[::-1]))
-    (answer,) = exchange_with(app, 1).train({1: payload}, 1, 1.0)
+    (answer,) = exchange_with(app, 1).ask("train", {1: payload}, 1, 1.0)
     assert answer.body == payload[::-1]
 
 
@@ -116,8 +120,8 @@ def test_train_and_release_reach_their_own_handlers() -> None:
         lambda message, context: reply(message, b"stored"),
     )
     exchange = exchange_with(app, 1)
-    assert [one.body for one in exchange.train({1: b""}, 1, 1.0)] == [b"trained"]
-    assert [one.body for one in exchange.release({1: b""}, 1.0)] == [b"stored"]
+    assert [one.body for one in exchange.ask("train", {1: b""}, 1, 1.0)] == [b"trained"]
+    assert [one.body for one in exchange.ask("release", {1: b""}, 1, 1.0)] == [b"stored"]
 
 
 def test_messages_say_their_round_and_type() -> None:
@@ -129,13 +133,13 @@ def test_messages_say_their_round_and_type() -> None:
         return reply(message, b"")
 
     exchange = exchange_with(app_of(handler), 1)
-    list(exchange.train({1: b""}, 12, 1.0))
-    list(exchange.evaluate({1: b""}, 12, 1.0))
-    list(exchange.release({1: b""}, 1.0))
+    list(exchange.ask("train", {1: b""}, 12, 1.0))
+    list(exchange.ask("evaluate", {1: b""}, 12, 1.0))
+    list(exchange.ask("release", {1: b""}, 12, 1.0))
     assert seen == [
         ("train.round", "12", 5),
         ("evaluate.metrics", "12", 5),
-        ("query.release", "release", 5),
+        ("query.release", "12", 5),
     ]
 
 
@@ -145,7 +149,7 @@ def test_a_node_that_fails_is_a_reply_without_a_body() -> None:
             raise RuntimeError("RECORD OF A LEARNER")
         return reply(message, b"fine")
 
-    first, second = exchange_with(app_of(fail), 1, 2).train({1: b"", 2: b""}, 1, 1.0)
+    first, second = exchange_with(app_of(fail), 1, 2).ask("train", {1: b"", 2: b""}, 1, 1.0)
     assert first == Reply(1, b"fine")
     assert (second.sender, second.body) == (2, None)
     assert second.error.startswith("transport error")
@@ -166,13 +170,13 @@ def test_a_node_that_fails_is_a_reply_without_a_body() -> None:
 )
 def test_a_reply_of_another_form_has_no_body(content: RecordDict) -> None:
     app = app_of(lambda message, context: Message(content, reply_to=message))
-    replies = list(exchange_with(app, 1).train({1: b""}, 1, 1.0))
+    replies = list(exchange_with(app, 1).ask("train", {1: b""}, 1, 1.0))
     assert replies == [Reply(1, None, "a reply without a body")]
 
 
 def test_an_error_of_the_transport_is_told_by_its_code() -> None:
     app = app_of(lambda message, context: Message(Error(7, "secret reason"), reply_to=message))
-    replies = list(exchange_with(app, 4).train({4: b""}, 1, 1.0))
+    replies = list(exchange_with(app, 4).ask("train", {4: b""}, 1, 1.0))
     assert replies == [Reply(4, None, "transport error 7")]
 
 
@@ -198,7 +202,9 @@ def test_a_server_app_runs_its_work_with_an_exchange_and_raises_its_errors() -> 
     found: list[Reply] = []
 
     def work(exchange: GridExchange, context: Context) -> None:
-        found.extend(exchange.train(dict.fromkeys(exchange.wait_for_nodes(2, 1), b"x"), 1, 1.0))
+        found.extend(
+            exchange.ask("train", dict.fromkeys(exchange.wait_for_nodes(2, 1), b"x"), 1, 1.0)
+        )
         raise RunError("the end")
 
     app = app_of(lambda message, context: reply(message, b"%d" % context.node_id))

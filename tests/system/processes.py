@@ -29,6 +29,7 @@ from cloister_shared.messages import (
     Contribution,
     EvaluateRequest,
     MetricReport,
+    Question,
     Receipt,
     Refusal,
     Release,
@@ -189,34 +190,19 @@ class Wire:
         await_that(lambda: all(map(self._is_there, SENDERS)), "all nodes")
         return list(SENDERS)
 
-    def train(
+    def ask(
         self,
+        question: Question,
         bodies: Mapping[int, bytes],
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
     ) -> list[Reply]:
-        return self._exchange("train", bodies, deadline_s, receipts)
-
-    def evaluate(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> list[Reply]:
-        return self._exchange("evaluate", bodies, deadline_s, receipts)
-
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
-        return self._exchange("release", bodies, deadline_s)
-
-    def _exchange(
-        self, action: str, bodies: Mapping[int, bytes], deadline_s: float, *beside: bytes
-    ) -> list[Reply]:
-        self.fuse.begin(action, _round(next(iter(bodies.values()))))
+        self.fuse.begin(question, round_number)
         self.fuse.reach("asking")
+        beside = () if question == "release" else (receipts,)
         asked = {
-            sender: self._ask(sender, action, body, *beside) for sender, body in bodies.items()
+            sender: self._ask(sender, question, body, *beside) for sender, body in bodies.items()
         }
         self.fuse.reach("asked")
         heard = [_heard(sender, line, deadline_s) for sender, line in asked.items()]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.client.schools import answered
 
 from cloister_client import wishes
 from cloister_client.app import node_from_home
@@ -23,6 +24,7 @@ from cloister_server.exchange import Reply
 from cloister_server.rounds import Coordinator
 from cloister_shared.compression import Compression
 from cloister_shared.errors import RunError
+from cloister_shared.messages import Question
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.model_specs.recommender import RecommenderSpec
 from cloister_shared.plan import LocalTraining, MetricPlan, ModelPlan, Plan
@@ -57,37 +59,20 @@ class RecordingExchange:
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
         return sorted(self.nodes)
 
-    def train(
+    def ask(
         self,
+        question: Question,
         bodies: Mapping[int, bytes],
         round_number: int,
         deadline_s: float,
         receipts: bytes = b"",
     ) -> list[Reply]:
-        if round_number in self.before:
+        if question == "train" and round_number in self.before:
             self.before[round_number](self.homes[1])
-        self.said.append(receipts)
-        return self._ask(bodies, lambda node, body: node.answer_train(body, receipts))
-
-    def evaluate(
-        self,
-        bodies: Mapping[int, bytes],
-        round_number: int,
-        deadline_s: float,
-        receipts: bytes = b"",
-    ) -> list[Reply]:
-        self.said.append(receipts)
-        return self._ask(bodies, lambda node, body: node.answer_evaluate(body, receipts))
-
-    def release(self, bodies: Mapping[int, bytes], deadline_s: float) -> list[Reply]:
-        return self._ask(bodies, lambda node, body: node.answer_release(body))
-
-    def _ask(
-        self, bodies: Mapping[int, bytes], answer: Callable[[Node, bytes], bytes]
-    ) -> list[Reply]:
+        self.said += [receipts] if receipts else []
         replies = []
         for sender, body in bodies.items():
-            reply = answer(self.nodes[sender], body)
+            reply = answered(self.nodes[sender], question, body, receipts)
             self.said += [body, reply]
             replies.append(Reply(sender, reply))
         return replies

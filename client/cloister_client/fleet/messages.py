@@ -4,13 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cloister_shared.errors import ServiceError
-from cloister_shared.messages import EVALUATE_ACTION, RELEASE_ACTION, TRAIN_ACTION
+from cloister_shared.messages import MESSAGE_TYPES
 
-ACTIONS = {
-    f"train.{TRAIN_ACTION}": "train",
-    f"evaluate.{EVALUATE_ACTION}": "evaluate",
-    f"query.{RELEASE_ACTION}": "release",
-}
+ACTIONS = {kind: question for question, kind in MESSAGE_TYPES.items()}
 """What a node is asked, by the message types of the transport."""
 CRASHED = 8
 """The transport's error code of a node whose trainer died over a request."""

@@ -57,7 +57,7 @@ class Up:
         """Ask these nodes in a thread of its own."""
         exchange = GridExchange(self.task.grid, self.home.signing_key())
         bodies = {self.node(one): body for one in keys}
-        return Answers(lambda: list(exchange.train(bodies, 3, seconds)))
+        return Answers(lambda: list(exchange.ask("train", bodies, 3, seconds)))
 
 
 class Answers(threading.Thread):
@@ -146,7 +146,7 @@ def test_replies_come_one_by_one_and_their_content_is_sent_once(up: Up) -> None:
     oak, elm = connected(up), connected(up, ELM, "elm")
     exchange = GridExchange(up.task.grid)
     bodies = dict.fromkeys((up.node(OAK), up.node(ELM)), b"same")
-    replies = iter(exchange.train(bodies, 1, 10.0))
+    replies = iter(exchange.ask("train", bodies, 1, 10.0))
     first = Answers(lambda: [next(replies)])
     envelopes = next_message(oak), next_message(elm)
     contents = [{one.object_id for one in each.parts.children} for each in envelopes]

@@ -186,7 +186,9 @@ def second_run(consortium: Trees) -> Iterator[GridExchange]:
 def asked(exchange: GridExchange, body: bytes) -> list[bytes]:
     """What all nodes answer."""
     nodes = exchange.wait_for_nodes(2, DEADLINE_S)
-    return [one.body or b"" for one in exchange.train(dict.fromkeys(nodes, body), 1, DEADLINE_S)]
+    return [
+        one.body or b"" for one in exchange.ask("train", dict.fromkeys(nodes, body), 1, DEADLINE_S)
+    ]
 
 
 def codes(answers: list[bytes]) -> set[str]:
