@@ -4,13 +4,13 @@ Beside the release chain it holds the personal chain, which never leaves the nod
 """
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from cloister_client.sqlite_log import begin_log
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.ledger_format import LedgerHeader
 from cloister_shared.signing import SigningKey
@@ -60,7 +60,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
     )
-    connection.execute("PRAGMA journal_mode=WAL")
+    begin_log(connection, PATIENCE_S)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")
     return connection
@@ -97,16 +97,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-def empty_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring everything from SQLite's log into the file itself."""
-    end = time.monotonic() + PATIENCE_S
-    # SQLite does not wait for another process that is doing the same.
-    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-        if time.monotonic() > end:
-            raise LedgerError(f"the ledger {path.name} is held by another process")
-        time.sleep(0.01)
 
 
 def read_header(connection: sqlite3.Connection, path: Path) -> LedgerHeader:

@@ -16,14 +16,15 @@ from typing import Literal, Self
 from pydantic import ValidationError
 
 from cloister_client.ledger.file import (
+    PATIENCE_S,
     connect,
-    empty_log,
     read_header,
     require,
     require_key,
     transaction,
     usable,
 )
+from cloister_client.sqlite_log import empty_log
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.ledger_format import LedgerHeader, Link, Reserve, Role, Signed
 from cloister_shared.signing import SigningKey
@@ -146,7 +147,7 @@ class PersonalChain:
                 self._connection.execute("INSERT INTO personal VALUES (?, ?)", (length, entry.text))
                 head = _head(self._header, length + 1, entry.digest, self._key)
                 self._connection.execute("UPDATE personal_head SET document = ?", (head,))
-            empty_log(self._connection, self._path)
+            empty_log(self._connection, PATIENCE_S)
 
     def _verified(self) -> dict[str, Wish]:
         """All wishes; ``LedgerError`` unless chain, signed head and last commitment agree."""

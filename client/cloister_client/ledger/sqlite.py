@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloister_client.ledger.base import Ledger, Reservation, new_ledger
 from cloister_client.ledger.file import (
+    PATIENCE_S,
     SCHEMA,
     connect,
-    empty_log,
     opened,
     read_header,
     require,
@@ -21,6 +21,7 @@ from cloister_client.ledger.file import (
     usable,
 )
 from cloister_client.ledger.personal import Opening, begin_personal_chain, personal_state
+from cloister_client.sqlite_log import empty_log
 from cloister_shared.errors import LedgerError
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_chain import latest_totals
@@ -106,7 +107,7 @@ class SqliteLedger(Ledger):
         """Put ``payload`` into the outbox and empty the log into the file, before it is sent."""
         super().commit(reservation, payload)
         with self._lock, usable(self._path):
-            empty_log(self._connection, self._path)
+            empty_log(self._connection, PATIENCE_S)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from cloister_client.sqlite_log import begin_log, empty_log
 from cloister_shared.errors import ConfigError, ServiceError
 
 BUSY_TIMEOUT_S = 30
@@ -77,7 +77,7 @@ class Database:
             connection = cast(sqlite3.Connection, pooled.driver_connection)
             try:
                 connection.execute("VACUUM")
-                _empty_log(connection)
+                empty_log(connection, BUSY_TIMEOUT_S)
             except sqlite3.Error as error:
                 raise ServiceError(
                     f"the store cannot be written anew without the deleted rows ({error}); it is "
@@ -142,9 +142,9 @@ def _engine(url: str) -> Engine:
 def _configure_sqlite(connection: Any, _: object) -> None:
     """Pragmas of a new connection; transactions are begun by :func:`_begin_sqlite` alone."""
     connection.isolation_level = None
+    begin_log(connection, BUSY_TIMEOUT_S)
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-        "journal_mode = WAL",
         "foreign_keys = ON",
         "secure_delete = ON",
         "temp_store = MEMORY",
@@ -156,15 +156,6 @@ def _begin_sqlite(connection: Connection) -> None:
     """Writers take the lock at once: one that read first could not get it any more."""
     writes = connection.get_execution_options().get("cloister_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _empty_log(connection: sqlite3.Connection) -> None:
-    """Bring everything from SQLite's log into the file, and cut the log to nothing."""
-    end = time.monotonic() + BUSY_TIMEOUT_S
-    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-        if time.monotonic() > end:
-            raise sqlite3.OperationalError("another process is reading it")
-        time.sleep(0.01)
 
 
 @contextmanager
