@@ -9,6 +9,7 @@ from pathlib import Path
 from cloister_client.config import NodeConfig
 from cloister_client.coordinator_link import CoordinatorLink
 from cloister_client.home import CONFIG, NodeHome
+from cloister_client.transport_key import public_pem
 from cloister_shared import __version__
 from cloister_shared.errors import ConfigError
 from cloister_shared.fingerprints import require_fingerprint
@@ -68,13 +69,13 @@ def _require_name(kit: Kit, config: NodeConfig, file: Path) -> None:
 
 
 def _request(kit: Kit, home: NodeHome) -> SignedRequest:
-    key = home.signing_key()
+    key, transport = home.signing_key(), home.transport_key()
     request = JoinRequest(
         node=kit.node,
         token=kit.token,
-        transport_key=home.transport_public_key(),
+        transport_key=public_pem(transport),
         signing_key=key.public,
         declared_size=home.config.declared_size,
         release=__version__,
     )
-    return SignedRequest.sign(request, key)
+    return SignedRequest.join(request, key, transport)

@@ -78,7 +78,7 @@ class _Case:
     def told(self) -> Told:
         key = self.home.signing_key()
         question = StandingRequest(node=self.link.node, signing_key=key.public)
-        return self.link.ask(SignedRequest.sign(question, key))
+        return self.link.ask(SignedRequest.standing(question, key))
 
     @property
     def fingerprint(self) -> str:

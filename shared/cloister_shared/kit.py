@@ -10,8 +10,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP384R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+)
+from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -37,14 +43,19 @@ def _authority(pem: str) -> str:
     return pem
 
 
-def _transport_key(pem: str) -> str:
-    """Requires the one spelling that Flower compares, to the byte."""
+def _on_the_curve(pem: str) -> EllipticCurvePublicKey:
     try:
         key = load_pem_public_key(pem.encode())
     except UnsupportedAlgorithm as error:
         raise ValueError("is not a key on the curve P-384") from error
     if not (isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP384R1)):
         raise ValueError("is not a key on the curve P-384")
+    return key
+
+
+def _transport_key(pem: str) -> str:
+    """Requires the one spelling that Flower compares, to the byte."""
+    key = _on_the_curve(pem)
     if key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode() != pem:
         raise ValueError("is not written as PEM usually is")
     return pem
@@ -57,6 +68,8 @@ TransportKeyPem = Annotated[str, Field(max_length=1024), AfterValidator(_transpo
 PublicKey = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{PUBLIC_DIGITS}}}$")]
 """A public Ed25519 key."""
 Signature = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{SIGNATURE_DIGITS}}}$")]
+TransportSignature = Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,128}$")]
+"""A signature with a transport key: ECDSA over SHA-384 (FIPS 186-5), DER in hex."""
 PublicName = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 """Name of a consortium or a node."""
 
@@ -154,14 +167,28 @@ class StandingRequest(Frozen):
 
 
 class SignedRequest(Frozen):
-    """A request with the signature of the node's key that it names."""
+    """A request with the signature of the node's signing key that it names.
+
+    A request to join has one of its transport key beside it: nobody joins with a key that is
+    another's. Both are of the whole request, so each key says that it belongs to the other.
+    """
 
     request: Annotated[JoinRequest | StandingRequest, Field(discriminator="type")]
     signature: Signature
+    transport_signature: TransportSignature | None = None
 
     @classmethod
-    def sign(cls, request: JoinRequest | StandingRequest, key: SigningKey) -> "SignedRequest":
-        """The request, signed with the node's key."""
+    def join(
+        cls, request: JoinRequest, key: SigningKey, transport: EllipticCurvePrivateKey
+    ) -> "SignedRequest":
+        """The request to join, signed with both of the node's keys."""
+        content = _bytes(request)
+        proof = transport.sign(content, ECDSA(SHA384())).hex()
+        return cls(request=request, signature=key.sign(content), transport_signature=proof)
+
+    @classmethod
+    def standing(cls, request: StandingRequest, key: SigningKey) -> "SignedRequest":
+        """The question, signed with the node's signing key."""
         return cls(request=request, signature=key.sign(_bytes(request)))
 
     @classmethod
@@ -171,9 +198,21 @@ class SignedRequest(Frozen):
             signed = cls.model_validate_json(body)
         except ValidationError as error:
             raise MessageError(f"not a request to join: {describe(error)}") from error
-        if not is_signed(_bytes(signed.request), signed.signature, signed.request.signing_key):
-            raise MessageError("not a request to join: it is not signed with the key that it names")
+        if not signed._is_of_its_keys():
+            raise MessageError(
+                "not a request to join: it is not signed with the keys that it names"
+            )
         return signed.request
+
+    def _is_of_its_keys(self) -> bool:
+        content = _bytes(self.request)
+        if not is_signed(content, self.signature, self.request.signing_key):
+            return False
+        if isinstance(self.request, StandingRequest):
+            return self.transport_signature is None
+        return self.transport_signature is not None and _is_transport_signed(
+            content, self.transport_signature, self.request.transport_key
+        )
 
 
 class JoinAnswer(Frozen):
@@ -185,6 +224,14 @@ class JoinAnswer(Frozen):
     declared_size: int
     curriculum: str
     release: str
+
+
+def _is_transport_signed(content: bytes, signature: str, public: str) -> bool:
+    try:
+        _on_the_curve(public).verify(bytes.fromhex(signature), content, ECDSA(SHA384()))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _bytes(document: Frozen) -> bytes:

@@ -12,7 +12,12 @@ from cloister_shared.signing import SigningKey
 
 def transport_key() -> str:
     """The public half of a fresh P-384 key, as PEM."""
-    public = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return public_pem(ec.generate_private_key(ec.SECP384R1()))
+
+
+def public_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """The public half of a key."""
+    public = key.public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 

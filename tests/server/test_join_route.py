@@ -8,7 +8,8 @@ import anyio
 import httpx
 import pytest
 from tests.server.conftest import CURRICULUM
-from tests.server.joining import body_of, request_with
+from tests.server.joining import body_of
+from tests.server.members import member
 
 from cloister_server.config import CoordinatorConfig, Limits
 from cloister_server.home import CoordinatorHome
@@ -39,10 +40,9 @@ def _post(
 
 def test_a_node_joins_and_asks_what_became_of_it(home: CoordinatorHome) -> None:
     key = SigningKey.generate()
-    request = request_with(Invitations(home).issue("oak"), key)
-    join = SignedRequest.sign(request, key).model_dump_json().encode()
+    join = body_of(Invitations(home).issue("oak"), key)
     question = StandingRequest(node="oak", signing_key=key.public)
-    ask = SignedRequest.sign(question, key).model_dump_json().encode()
+    ask = SignedRequest.standing(question, key).model_dump_json().encode()
     answers = [JoinAnswer.model_validate_json(one.content) for one in _post(home, join, ask)]
     assert answers[0] == answers[1]
     assert (answers[0].standing, answers[0].curriculum) == (Standing.PENDING, CURRICULUM.digest)
@@ -54,7 +54,7 @@ def test_a_stranger_learns_nothing_of_a_member(home: CoordinatorHome) -> None:
     _post(home, body_of(Invitations(home).issue("oak")))
     key = SigningKey.generate()
     bodies = [
-        SignedRequest.sign(StandingRequest(node=name, signing_key=key.public), key)
+        SignedRequest.standing(StandingRequest(node=name, signing_key=key.public), key)
         for name in ("oak", "elm")
     ]
     known, unknown = _post(home, *(one.model_dump_json().encode() for one in bodies))
@@ -85,7 +85,20 @@ def test_a_request_that_its_keys_owner_did_not_sign_is_refused(home: Coordinator
     document["request"]["declared_size"] = 700
     (answer,) = _post(home, json.dumps(document).encode())
     assert (answer.status_code, home.directory().members()) == (400, ())
-    assert "not signed with the key that it names" in answer.json()["error"]
+    assert "not signed with the keys that it names" in answer.json()["error"]
+
+
+def test_nobody_joins_with_a_transport_key_that_is_anothers_and_the_kit_stays_good(
+    home: CoordinatorHome,
+) -> None:
+    """Or whoever has a kit could keep another school out, under whose key it would be pending."""
+    elm, signed = member("elm"), Invitations(home).issue("oak")
+    stolen, again = _post(home, body_of(signed, transport_key=elm.transport_key), body_of(signed))
+    assert stolen.status_code == 400
+    assert "not signed with the keys that it names" in stolen.json()["error"]
+    assert again.status_code == 200
+    assert [one.name for one in home.directory().members()] == ["oak"]
+    assert home.directory().add(elm).name == "elm"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"\xff", b'{"request": {"type": "run"}}'])

@@ -55,7 +55,8 @@ def _pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-TRANSPORT = _pem(ec.generate_private_key(ec.SECP384R1()))
+TRANSPORT_KEY = ec.generate_private_key(ec.SECP384R1())
+TRANSPORT = _pem(TRANSPORT_KEY)
 
 
 def test_a_kit_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -121,17 +122,34 @@ def test_a_transport_key_has_one_curve_and_one_spelling(key: str) -> None:
         _request(key)
 
 
-def test_a_request_counts_only_with_the_signature_of_its_key() -> None:
-    other = SigningKey.generate()
-    for request in (_request(TRANSPORT), StandingRequest(node="oak", signing_key=KEY.public)):
-        body = SignedRequest.sign(request, KEY).model_dump_json().encode()
+def test_a_request_counts_only_with_the_signatures_of_its_keys() -> None:
+    other, other_transport = SigningKey.generate(), ec.generate_private_key(ec.SECP384R1())
+    question = StandingRequest(node="oak", signing_key=KEY.public)
+    join = _request(TRANSPORT)
+    good = SignedRequest.standing(question, KEY), SignedRequest.join(join, KEY, TRANSPORT_KEY)
+    for signed, request in zip(good, (question, join), strict=True):
+        body = signed.model_dump_json().encode()
         assert SignedRequest.parse(body) == request
         document = json.loads(body)
         document["request"]["node"] = "elm"
-        forged = SignedRequest.sign(request, other).model_dump_json().encode()
-        for wrong in (json.dumps(document).encode(), forged):
-            with pytest.raises(MessageError, match="not signed with the key that it names"):
-                SignedRequest.parse(wrong)
+        _is_refused(document)
+    for forged in (
+        SignedRequest.standing(question, other),
+        SignedRequest.join(join, other, TRANSPORT_KEY),
+        SignedRequest.join(join, KEY, other_transport),
+    ):
+        _is_refused(forged.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("signature", [None, "00", "30" * 104, "3000"])
+def test_who_joins_shows_that_the_transport_key_is_theirs(signature: str | None) -> None:
+    document = SignedRequest.join(_request(TRANSPORT), KEY, TRANSPORT_KEY).model_dump(mode="json")
+    _is_refused({**document, "transport_signature": signature})
+
+
+def _is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(MessageError, match="not signed with the keys that it names"):
+        SignedRequest.parse(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("release", ["\x1b[2J", "0.1.0\n", "", "1" * 65])
