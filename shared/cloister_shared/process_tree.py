@@ -16,7 +16,7 @@ from cloister_shared.supervision import GRACE_S, Child, ChildStatus, Supervisor,
 
 SUPERVISOR = "supervisor"
 OUTPUT = "output.log"
-"""What the processes print when they are in the background."""
+"""What the processes print when they are in the background; it is kept short."""
 READY_S = 120.0
 """How long all processes may take until they are ready."""
 _LAST = 500
@@ -52,7 +52,7 @@ class ProcessTree:
     def run(self, children: tuple[Child, ...]) -> None:
         """Be their supervisor until told to stop; ``ServiceError`` if there is one already."""
         journal = Journal(self.journal(SUPERVISOR))
-        Supervisor(self.running, children, journal).run()
+        Supervisor(self.running, children, journal, self.logs / OUTPUT).run()
 
     def run_in_background(self, arguments: tuple[str, ...]) -> None:
         """Start ``cloister`` with ``arguments``, which are to do :meth:`run`, and let it go on.

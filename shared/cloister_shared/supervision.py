@@ -24,6 +24,7 @@ from cloister_shared.durable import write_atomically
 from cloister_shared.errors import ServiceError
 from cloister_shared.frozen import Frozen
 from cloister_shared.journal import Event, Journal
+from cloister_shared.output_log import keep_short
 
 LOCK, STATUS = "up.lock", "status.json"
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -67,10 +68,15 @@ class Status(Frozen):
 
 
 class Supervisor:
-    """Keeps ``children`` up. ``folder`` holds its lock and status; its journal is ``journal``."""
+    """Keeps ``children`` up. ``folder`` holds its lock and status; its journal is ``journal``.
 
-    def __init__(self, folder: Path, children: tuple[Child, ...], journal: Journal) -> None:
-        self._folder = folder
+    ``output`` is a file that they may print into; it is kept short.
+    """
+
+    def __init__(
+        self, folder: Path, children: tuple[Child, ...], journal: Journal, output: Path
+    ) -> None:
+        self._folder, self._output = folder, output
         self._kept = [_Kept(child, journal) for child in children]
         self._since = _now()
         self._stopping = False
@@ -96,6 +102,7 @@ class Supervisor:
         while not self._stopping:
             for kept in self._kept:
                 kept.look()
+            keep_short(self._output)
             status = Status(
                 pid=os.getpid(), since=self._since, children=tuple(k.status() for k in self._kept)
             )

@@ -29,7 +29,7 @@ children = tuple(
     Child(f"child{i}", (sys.executable, "-c", code), nice=i)
     for i, code in enumerate(sys.argv[2:])
 )
-Supervisor(folder, children, Journal(folder / "journal.jsonl")).run()
+Supervisor(folder, children, Journal(folder / "journal.jsonl"), folder / "output.log").run()
 """
 SLEEP = "import time; time.sleep(600)"
 DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(600)"
