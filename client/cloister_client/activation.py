@@ -93,6 +93,7 @@ class Activation:
             return  # another one came meanwhile
         if reason is None:
             self.store.activate(self.store.kind_of(name), name)
+            self.store.prune_states(self.store.kind_of(name))
         else:
             self.store.block(name, reason)
             _LOG.warning("%s %s is not served: %s", self.store.kind_of(name), name, reason)

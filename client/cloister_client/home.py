@@ -19,6 +19,7 @@ from cloister_shared import folders
 from cloister_shared.curriculum import Curriculum, load_curriculum
 from cloister_shared.durable import SECRET, write_durably
 from cloister_shared.errors import CloisterError, ConfigError
+from cloister_shared.journal import Event, Journal
 from cloister_shared.privacy.ledger_format import LedgerHeader
 from cloister_shared.privacy.ledger_totals import Totals
 from cloister_shared.secret_files import read_secret, read_signing_key, write_secret
@@ -33,6 +34,8 @@ COORDINATOR = "coordinator.json"
 """What is pinned of the coordinator, once the node has joined."""
 RUNNING, LOGS = "run", "log"
 """Folders of what is up over a home: made by ``cloister node up``."""
+MODELS = "models.jsonl"
+"""The journal, among the others, of which model serves since when."""
 _TOKEN_BYTES = 32
 
 
@@ -96,7 +99,7 @@ class NodeHome:
         )
         with self.personal_chain() as chain:
             asked = chain.wishes()
-        store = Store.open(url, self.curriculum, keys, rules)
+        store = Store.open(url, self.curriculum, keys, rules, self._note_model)
         try:
             store.follow(asked)
             self._require_cohorts(store)
@@ -202,6 +205,11 @@ class NodeHome:
                 f"{CONFIG} no longer has the cohort {', '.join(missing)}, to which learners "
                 "belong; add it again: a cohort is never removed"
             )
+
+    def _note_model(self, action: str, kind: str, version: str) -> None:
+        """Keep a journal of which model serves since when."""
+        journal = Journal(self.path / LOGS / MODELS)
+        journal.write(Event.MODEL, action=action, model=kind, version=version)
 
     def _write_settings(self) -> None:
         """Fresh keys, the config and the curriculum."""

@@ -74,8 +74,8 @@ FIELDS: dict[Event, frozenset[str]] = {
     Event.RUN_STARTED: frozenset({"run", "round", "rounds", "nodes"}),
     Event.ROUND: frozenset({"run", "round", "seconds", "replies", "refusals", "missing"}),
     Event.RUN_ENDED: frozenset({"run", "round", "code"}),
-    # `action` is what became of a model version: verified, serving, blocked, fell back ...
-    Event.MODEL: frozenset({"action", "model", "version", "code", "run"}),
+    # `action` is what became of a version of the model kind `model`: serving or withdrawn.
+    Event.MODEL: frozenset({"action", "model", "version"}),
 }
 """What may be said of each event."""
 

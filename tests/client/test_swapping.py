@@ -12,11 +12,12 @@ from sqlalchemy import create_engine, text
 
 from cloister_client.activation import PENDING, SUPERSEDED, Activation
 from cloister_client.app import node_from_home
-from cloister_client.home import STORE, NodeHome
+from cloister_client.home import LOGS, MODELS, STORE, NodeHome
 from cloister_client.personalization import Personalization
 from cloister_client.store import Store
 from cloister_client.swapping import LEARNERS, Chores, Steps
 from cloister_shared.errors import PolicyError, ServiceError
+from cloister_shared.journal import read
 from cloister_shared.messages import Receipt, Refusal, Release, join, pack, unpack
 from cloister_shared.model_manifest import (
     Manifest,
@@ -204,6 +205,35 @@ def test_a_rollback_serves_the_older_version_again(home, store) -> None:
     assert store.active_version("dkt") == new
     assert give(home, "autumn") == old
     assert store.active_version("dkt") == old
+
+
+def test_states_of_older_versions_are_forgotten_and_rebuilt_before_they_serve_again(
+    home, store, service
+) -> None:
+    learner = store.pseudonym(LEARNER)
+    first = give(home, "a")
+    then = service.mastery(LEARNER)
+    others = [give(home, run) for run in ("bb", "ccc")]
+    assert store.load_state(learner, first) is None
+    assert all(store.load_state(learner, one) is not None for one in others)
+    assert give(home, "a") == first
+    everyone = store.learners("serve")
+    assert all(store.load_state(one, first) is not None for one in everyone)
+    assert service.mastery(LEARNER) == then
+
+
+def test_the_journal_says_which_version_serves_since_when(home, store, service) -> None:
+    good, bad = give(home, "autumn"), give(home, "next-term")
+    damage(home, bad)
+    assert Personalization(store, CURRICULUM).mastery(LEARNER).model == good
+    said = read(home.path / LOGS / MODELS, 9)
+    assert [(one["action"], one["version"]) for one in said] == [
+        ("serving", good),
+        ("serving", bad),
+        ("withdrawn", bad),
+        ("serving", good),
+    ]
+    assert {tuple(one) for one in said} == {("time", "event", "action", "model", "version")}
 
 
 def test_of_two_versions_that_wait_the_later_one_serves(home, store) -> None:

@@ -1,6 +1,8 @@
 """What a served model remembers of a learner, kept so that an answer costs one step."""
 
-from sqlalchemy import Connection, literal, select
+from collections.abc import Collection
+
+from sqlalchemy import Connection, delete, literal, select
 
 from cloister_client.store.database import insert
 from cloister_client.store.tables import learner_states, learners, model_versions
@@ -32,3 +34,10 @@ def load(connection: Connection, pseudonym: str, version: str) -> tuple[int, byt
         .where(learners.c.pseudonym == pseudonym, model_versions.c.version == version)
     ).one_or_none()
     return None if row is None else (row.answers, row.state)
+
+
+def prune(connection: Connection, kind: str, kept: Collection[str]) -> None:
+    """Forget the states of all versions of a kind but those that are ``kept``."""
+    columns = model_versions.c
+    older = select(columns.id).where(columns.kind == kind, columns.version.not_in(kept))
+    connection.execute(delete(learner_states).where(learner_states.c.model_version_id.in_(older)))

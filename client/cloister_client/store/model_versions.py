@@ -94,16 +94,22 @@ def fall_back(connection: Connection, kind: str, version: str, reason: str) -> s
         update(model_versions).where(columns.version == version).values(active=False)
     )
     block(connection, version, reason)
+    good = last_good(connection, kind)
+    if good is not None:
+        activate(connection, kind, good)
+    return good
+
+
+def last_good(connection: Connection, kind: str) -> str | None:
+    """Of the versions that are not served now, the one that was served last and is whole."""
+    columns = model_versions.c
+    once_served = columns.served.is_not(None) & columns.blocked.is_(None)
     good = connection.scalars(
         select(columns.version)
-        .where(columns.kind == kind, columns.served.is_not(None), columns.blocked.is_(None))
+        .where(columns.kind == kind, columns.active.is_(False), once_served)
         .order_by(columns.served.desc())
     ).all()
-    for candidate in good:
-        if _is_whole(connection, candidate):
-            activate(connection, kind, candidate)
-            break
-    return active_version(connection, kind)
+    return next((one for one in good if _is_whole(connection, one)), None)
 
 
 def block(connection: Connection, version: str, reason: str) -> None:

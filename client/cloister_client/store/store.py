@@ -4,7 +4,7 @@ The only door to learner records. Ids of the LMS come in and are turned into pse
 error and no log names either.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -35,6 +35,13 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.privacy.ledger_format import Role
+
+ModelNews = Callable[[str, str, str], None]
+"""Is told what became of a model: ``serving`` or ``withdrawn``, its kind, its version."""
+
+
+def no_news(action: str, kind: str, version: str) -> None:
+    """For stores that nobody keeps a journal of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +84,13 @@ class Store:
         curriculum: Curriculum,
         keys: Pseudonymizer,
         rules: StoreRules,
+        news: ModelNews = no_news,
     ) -> None:
         self._database = database
         self._curriculum = curriculum
         self._keys = keys
         self._rules = rules
+        self._news = news
         self._cache = histories.HistoryCache()
         self._active: dict[str, ModelVersion] = {}
 
@@ -92,8 +101,11 @@ class Store:
         curriculum: Curriculum,
         keys: Pseudonymizer,
         rules: StoreRules | None = None,
+        news: ModelNews = no_news,
     ) -> Self:
         """Open the store at a SQLAlchemy ``url``, made or migrated if need be.
+
+        ``news`` is told whenever another model is served from then on.
 
         Raises ``ConfigError`` if it belongs to another curriculum, other keys or a store of the
         other kind, ``ServiceError`` if its database does not answer.
@@ -101,7 +113,7 @@ class Store:
         database = Database(url)
         with database.prepare(keys.tombstone) as connection:
             identity.identify(connection, curriculum, keys, (rules or StoreRules()).simulation)
-        return cls(database, curriculum, keys, rules or StoreRules())
+        return cls(database, curriculum, keys, rules or StoreRules(), news)
 
     def close(self) -> None:
         """Close all connections."""
@@ -233,6 +245,7 @@ class Store:
         """Serve ``version`` of ``kind`` from now on; ``DataError`` if there is none."""
         with self._database.write() as connection:
             model_versions.activate(connection, kind, version)
+        self._news("serving", kind, version)
 
     def fall_back(self, kind: str, version: str, reason: str) -> str | None:
         """Serve what was served before ``version``, which is blocked; its name, if there is any.
@@ -240,7 +253,13 @@ class Store:
         Does nothing but name the active version if that is another one by now.
         """
         with self._database.write() as connection:
-            return model_versions.fall_back(connection, kind, version, reason)
+            was_served = model_versions.active_version(connection, kind) == version
+            serves = model_versions.fall_back(connection, kind, version, reason)
+        if was_served:
+            self._news("withdrawn", kind, version)
+            if serves is not None:
+                self._news("serving", kind, serves)
+        return serves
 
     def block(self, version: str, reason: str) -> None:
         """Note why ``version`` is not served; until it is activated after all."""
@@ -296,6 +315,17 @@ class Store:
         """Number of answers and bytes saved last for this pseudonym and model version."""
         with self._database.read() as connection:
             return learner_states.load(connection, learner, version)
+
+    def prune_states(self, kind: str) -> None:
+        """Forget what older versions of ``kind`` remember of learners.
+
+        Left are the one that is served and the one that would take its place; of others it is
+        replayed from the answers, should they serve again.
+        """
+        with self._database.write() as connection:
+            serves = model_versions.active_version(connection, kind)
+            kept = [one for one in (serves, model_versions.last_good(connection, kind)) if one]
+            learner_states.prune(connection, kind, kept)
 
     def cohorts(self) -> set[str]:
         """The enrolment terms to which learners belong."""

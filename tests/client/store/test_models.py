@@ -141,3 +141,42 @@ def test_nothing_is_remembered_of_the_erased(store: Store, weights: Weights, ask
     assert store.load_state(learner, version) is None
     store.save_state(learner, version, 2, b"late")
     assert store.load_state(learner, version) is None
+
+
+def test_only_what_serves_and_what_would_take_its_place_remember_learners(
+    store: Store,
+    curriculum: Curriculum,
+    weights: Weights,
+    answers: Callable[..., list[Interaction]],
+) -> None:
+    store.import_interactions(answers("ada"))
+    ada = store.pseudonym("ada")
+    spec = RecommenderSpec(items=3, factors=2)
+    other = store.add_model_version(spec, spec.initial_weights(curriculum, 0), PLAN, 1).version
+    store.save_state(ada, other, 3, b"other")
+    versions = [store.add_model_version(SPEC, weights, PLAN, n).version for n in range(1, 5)]
+    for version in (*versions, versions[1]):
+        store.activate("dkt", version)
+    store.block(versions[3], "damaged")
+    for version in versions:
+        store.save_state(ada, version, 3, b"state")
+    store.prune_states("dkt")
+    remembering = [one for one in versions if store.load_state(ada, one) is not None]
+    assert remembering == versions[1:3], "the third served last before the second came back"
+    assert store.load_state(ada, other) is not None, "of another kind"
+
+
+def test_it_is_told_which_version_serves(
+    curriculum: Curriculum, keys: Pseudonymizer, url: str, weights: Weights
+) -> None:
+    told: list[tuple[str, str, str]] = []
+    with Store.open(url, curriculum, keys, news=lambda *news: told.append(news)) as store:
+        first, second = (store.add_model_version(SPEC, weights, PLAN, n).version for n in (1, 2))
+        store.activate("dkt", first)
+        store.activate("dkt", second)
+        for _ in range(2):
+            store.fall_back("dkt", second, "damaged")
+        store.fall_back("dkt", first, "damaged")
+    serving = [("serving", "dkt", one) for one in (first, second, first)]
+    withdrawn = [("withdrawn", "dkt", one) for one in (second, first)]
+    assert told == [*serving[:2], withdrawn[0], serving[2], withdrawn[1]]
