@@ -136,11 +136,17 @@ class FileResiduals:
         self._drop(run, ())
 
     def _drop(self, run: str, but: tuple[str | None, ...]) -> None:
-        """A digest has no dot, so the first one ends it, whatever the run is called."""
+        """What cannot be dropped stays: it harms nobody, so no answer is lost for it.
+
+        A digest has no dot, so the first one ends it, whatever the run is called.
+        """
         for path in self._folder.glob(f"*.{run}*"):
             digest, _, name = path.name.partition(".")
             if name == f"{run}.partial" or (name == run and digest not in but):
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    _LOG.warning("%s cannot be removed: %s", path, error.strerror)
 
     def _path(self, run: str, reply: str) -> Path:
         return self._folder / f"{reply}.{run}"

@@ -4,8 +4,10 @@ All use of Flower's unstable internals in this package is here; tests/server/tes
 the contract.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -18,24 +20,39 @@ from cloister_shared.messages import (
     RECEIPTS_KEY,
     RECORD_KEY,
     SIGNATURE_KEY,
+    TERMS_KEY,
     Question,
 )
-from cloister_shared.requests import sign_request
+from cloister_shared.requests import SignedTerms, sign_request
 from cloister_shared.signing import SigningKey
 
 POLL_S = 0.2
 """Seconds between looks for nodes that have not joined yet."""
+SLACK_S = 5.0
+"""Seconds after an exchange's deadline at which its requests end: clocks are told in whole ones."""
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Signs requests with ``key``; ``names`` knows the approved nodes among Flower's ids."""
+
+    key: SigningKey
+    names: Callable[[Iterable[int]], Mapping[int, str]]
+
+    def terms(self, body: bytes, nodes: Collection[str], deadline_s: float) -> SignedTerms:
+        """What goes beside ``body`` to ``nodes``, which have until the deadline from now on."""
+        return sign_request(body, nodes, math.ceil(time.time() + deadline_s + SLACK_S), self.key)
 
 
 class GridExchange:
-    """An :class:`Exchange` over a Flower ``Grid``; requests are signed with ``key``.
+    """An :class:`Exchange` over a Flower ``Grid``; requests are signed by ``signer``.
 
-    In a simulation there is no key: nobody is between the coordinator and its nodes.
+    In a simulation there is none: nobody is between the coordinator and its nodes.
     """
 
-    def __init__(self, grid: Grid, key: SigningKey | None = None) -> None:
+    def __init__(self, grid: Grid, signer: Signer | None = None) -> None:
         self._grid = grid
-        self._key = key
+        self._signer = signer
 
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
         """Poll the grid: Flower's own sampling waits for ever when too few nodes join."""
@@ -56,21 +73,34 @@ class GridExchange:
         deadline_s: float,
         receipts: bytes = b"",
     ) -> Iterator[Reply]:
-        """One message to each node; those with the same body share their content, sent once."""
-        contents = {body: self._content(body, receipts) for body in set(bodies.values())}
+        """One message to each node; those with the same body share their content, sent once.
+
+        Where requests are signed, a node that is not approved, any more or yet, is not asked.
+        """
         messages = [
-            Message(contents[body], node, MESSAGE_TYPES[question], group_id=str(round_number))
-            for node, body in bodies.items()
+            Message(content, node, MESSAGE_TYPES[question], group_id=str(round_number))
+            for content, nodes in self._contents(bodies, receipts, deadline_s)
+            for node in nodes
         ]
         return map(_reply, self._grid.send_and_receive(messages, timeout=deadline_s))
 
-    def _content(self, body: bytes, receipts: bytes) -> RecordDict:
-        record = ConfigRecord({BODY_KEY: body})
-        if receipts:
-            record[RECEIPTS_KEY] = receipts
-        if self._key is not None:
-            record[SIGNATURE_KEY] = sign_request(body, self._key)
-        return RecordDict({RECORD_KEY: record})
+    def _contents(
+        self, bodies: Mapping[int, bytes], receipts: bytes, deadline_s: float
+    ) -> Iterator[tuple[RecordDict, list[int]]]:
+        """What is sent, and to whom: all that have a body in common have its terms in common."""
+        names = self._signer.names(bodies) if self._signer else dict.fromkeys(bodies, "")
+        nodes_of: dict[bytes, list[int]] = {}
+        for node, body in bodies.items():
+            if node in names:
+                nodes_of.setdefault(body, []).append(node)
+        for body, nodes in nodes_of.items():
+            record = ConfigRecord({BODY_KEY: body})
+            if receipts:
+                record[RECEIPTS_KEY] = receipts
+            if self._signer is not None:
+                terms = self._signer.terms(body, [names[node] for node in nodes], deadline_s)
+                record[TERMS_KEY], record[SIGNATURE_KEY] = terms.document, terms.signature
+            yield RecordDict({RECORD_KEY: record}), nodes
 
 
 def _reply(message: Message) -> Reply:

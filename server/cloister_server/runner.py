@@ -13,9 +13,10 @@ from contextlib import contextmanager
 
 from cloister_server.checkpoint import RoundRecord
 from cloister_server.delivery import Courier, publish
-from cloister_server.flower import GridExchange
+from cloister_server.flower import GridExchange, Signer
 from cloister_server.grid import Task, TaskLostError, acquire
 from cloister_server.home import CoordinatorHome
+from cloister_server.roll import Roll, approved_names
 from cloister_server.rounds import Coordinator
 from cloister_server.run_folder import Phase, RunFolder, Wanted
 from cloister_server.superlink import Control
@@ -88,7 +89,7 @@ class Runner:
     def _deliver(self) -> None:
         """Give the active models to nodes that are there and have not got them yet."""
         courier = Courier(self._home)
-        there = self._names(self._control.online())
+        there = approved_names(self._home, self._control.online())
         due = courier.due(there.values())
         if not due:
             return
@@ -138,7 +139,7 @@ class Runner:
                 audit=folder.audit,
                 publish=lambda state: publish(self._home, folder, state),
                 own_notary=self._home.notary(),
-                names=self._names(self._control.nodes()),
+                names=approved_names(self._home, self._control.nodes()),
             ).run(exchange)
 
     @contextmanager
@@ -148,22 +149,14 @@ class Runner:
         task = _taken(self._home)
         error = ""
         try:
-            yield GridExchange(task.grid, self._home.signing_key())
+            signer = Signer(self._home.signing_key(), Roll(self._home, self._control).names)
+            yield GridExchange(task.grid, signer)
         except BaseException as failure:
             error = type(failure).__name__
             raise
         finally:
             task.finish(error)
             _LOG.info("Flower's run %d is over", run)
-
-    def _names(self, ids: Mapping[bytes, int]) -> dict[int, str]:
-        """Names of approved nodes by Flower's ids: nobody takes one by saying it first.
-
-        ``ids`` are by transport key.
-        """
-        approved = self._home.directory().approved().items()
-        keys = {name: member.transport_key.encode() for name, member in approved}
-        return {ids[key]: name for name, key in keys.items() if key in ids}
 
     def _observe(
         self, folder: RunFolder, record: RoundRecord, weights: Mapping[str, Weights]

@@ -28,11 +28,14 @@ from cloister_shared.signing import PUBLIC_DIGITS, SIGNATURE_DIGITS, SigningKey,
 
 HEADER_BLOCK = 4096
 HEADER_KEY = "cloister"
+MAX_SERIAL = 2**53
+"""Of a release: more seconds than there will be, and a number that every database keeps exactly."""
 
 # Where a message's bytes lie in a Flower message, and which handler gets them.
 RECORD_KEY = "cloister"
 BODY_KEY = "body"
 RECEIPTS_KEY = "receipts"
+TERMS_KEY = "terms"
 SIGNATURE_KEY = "signature"
 TRAIN_ACTION = "round"
 EVALUATE_ACTION = "metrics"
@@ -116,11 +119,14 @@ class Release(Frozen):
     """Coordinator → node: arrays are finished models of ``plan``.
 
     With ``manifests`` they are those models, signed versions of a registry; without, all of them.
+    ``serial`` is of the registry's choice that these are in, and grows with every choice; 0 where
+    there is no registry.
     """
 
     type: Literal["release"] = "release"
     plan: Plan
     round: int = Field(ge=1)
+    serial: int = Field(default=0, ge=0, le=MAX_SERIAL)
     manifests: tuple[SignedManifest, ...] = ()
 
 

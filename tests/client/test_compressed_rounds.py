@@ -15,7 +15,16 @@ from cloister_server.notary import Notary
 from cloister_server.validation import accept
 from cloister_shared.compression import Arrays, encode
 from cloister_shared.errors import LedgerError
-from cloister_shared.messages import Contribution, Release, TrainRequest, join, pack, split, unpack
+from cloister_shared.messages import (
+    Contribution,
+    Receipt,
+    Release,
+    TrainRequest,
+    join,
+    pack,
+    split,
+    unpack,
+)
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.noise import KeyedNoise
@@ -252,6 +261,17 @@ def test_a_disk_that_takes_no_residual_releases_nothing(tmp_path: Path) -> None:
     assert kinds(node.ledger) == ["RESERVE", "START"]
     with pytest.raises(LedgerError, match="cannot be kept"):
         FileResiduals(tmp_path / "owed").keep("run", "0" * 64, {}, None)
+
+
+def test_a_residual_that_cannot_be_dropped_costs_no_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan, node = make_plan(), make_node(residuals=FileResiduals(tmp_path / "owed"))
+    node.answer_train(request(plan, 1))
+    (tmp_path / "owed" / f"{'0' * 64}.{plan.run}").mkdir()
+    unpack(node.answer_train(request(plan, 2)), Contribution)
+    unpack(node.answer_release(pack(Release(plan=plan, round=3), plan_weights(plan))), Receipt)
+    assert "cannot be removed" in caplog.text
 
 
 def test_residuals_are_the_owners_alone(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class Trainer:
     asked: list[int] = field(default_factory=list)
     hook: Callable[[int], None] = lambda number: None
 
-    def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
+    def ask(self, action: str, frames: tuple[bytes, ...], within_s: float) -> bytes:
         header, _ = unpack(frames[0], TrainRequest, Release)
         self.asked.append(header.round)
         self.hook(header.round)

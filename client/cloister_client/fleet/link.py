@@ -7,12 +7,9 @@ decides for how long to try again.
 
 import ssl
 import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -20,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from flwr.app import ConfigRecord, Message, Metadata, RecordDict
 from flwr.app.error import Error
 from flwr.app.message import make_message, remove_content_from_message
-from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.common.serde import message_to_proto, user_config_from_proto
 from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.fab_pb2 import GetFabRequest
@@ -38,7 +34,7 @@ from flwr.proto.message_pb2 import (
 )
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.proto.transport_pb2 import Scalar
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -46,13 +42,20 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
-from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
+from google.protobuf.message import DecodeError
 
+from cloister_client.fleet.clock import Clock, SignedTime, system_clock
 from cloister_client.fleet.messages import Bundle, LostError, Question, ShutOutError
 from cloister_shared.durable import write_atomically
-from cloister_shared.messages import BODY_KEY, RECEIPTS_KEY, RECORD_KEY, SIGNATURE_KEY
+from cloister_shared.messages import (
+    BODY_KEY,
+    RECEIPTS_KEY,
+    RECORD_KEY,
+    SIGNATURE_KEY,
+    TERMS_KEY,
+)
+from cloister_shared.requests import SignedTerms
 
 HEARTBEAT_S = 10.0
 """The shortest that Flower allows: a dead node is missed after twice as long."""
@@ -66,15 +69,6 @@ _REFUSED = (
     httpx.codes.NOT_FOUND,
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
 )
-_CLOCK_S = 2.0
-"""Clocks that differ by less are taken for equal: the coordinator tells whole seconds."""
-
-Clock = Callable[[], datetime]
-
-
-def system_clock() -> datetime:
-    """This machine's time, be it right or wrong."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +114,9 @@ class FleetLink:
         max_bytes: int,
         clock: Clock = system_clock,
     ) -> None:
-        self._time = _SignedTime(key, clock)
+        self._time = SignedTime(key, clock)
         self._memory = memory
+        self._max_bytes = max_bytes
         self._client = _client(address, authority, self._time, max_bytes)
         self._node = Node()
         self._sending: _Sending | None = None
@@ -130,6 +125,10 @@ class FleetLink:
     def clock_offset_s(self) -> float:
         """By how much the coordinator's clock is ahead of this machine's, in seconds."""
         return self._time.offset.total_seconds()
+
+    def now(self) -> float:
+        """The coordinator's time, in seconds since 1970 (UTC)."""
+        return self._time.now().timestamp()
 
     @property
     def node_id(self) -> int:
@@ -155,7 +154,8 @@ class FleetLink:
         """Send heartbeats until ``wait``, for so many seconds, says that it is over."""
         while not wait(_BEAT_S):
             if self._node.node_id:
-                with suppress(httpx.HTTPError):  # the loop meets the same, and tells of it
+                # The loop meets the same, and tells of it.
+                with suppress(httpx.HTTPError, ShutOutError, LostError), _named_errors():
                     self._beats(self._node.node_id)
 
     def pull(self) -> Envelope | None:
@@ -179,17 +179,18 @@ class FleetLink:
             found = self._client.GetRun(GetRunRequest(node=self._node, run_id=run)).run
             request = GetFabRequest(node=self._node, hash_str=found.fab_hash, run_id=run)
             content = self._client.GetFab(request).fab.content
-        settings = dict(user_config_from_proto(found.override_config))
-        return Bundle(content, found.fab_hash, settings)
+        return Bundle(content, found.fab_hash, _settings(found.override_config))
 
     def open(self, envelope: Envelope) -> Question:
-        """The content of a message; ``LostError`` if it is not all there, or of another form."""
+        """The content of a message; ``LostError`` if it is not all there, or of another form.
+
+        It has as many bytes as one answer may have, however many parts it comes in.
+        """
         parts = [part.object_id for part in iterate_object_tree(envelope.parts)]
         if len(parts) > _MOST_PARTS:
             raise LostError(f"a message of {len(parts)} parts is none of ours")
-        end = time.monotonic() + _PARTS_S
         with _named_errors():
-            contents = {part: self._part(envelope.run, part, end) for part in parts}
+            contents = self._parts(envelope.run, parts)
             self._client.ConfirmMessageReceived(
                 ConfirmMessageReceivedRequest(
                     node=self._node,
@@ -258,7 +259,7 @@ class FleetLink:
     def _answering(self, envelope: Envelope) -> Metadata:
         """The metadata of an answer, by the coordinator's clock: Flower's own takes this one's."""
         asked = envelope.metadata
-        now = self._time.now().timestamp()
+        now = self.now()
         left = asked.created_at + asked.ttl - now
         if left <= 0:
             raise LostError("the answer is too late: its round is over")
@@ -275,6 +276,18 @@ class FleetLink:
             src_task_id=asked.dst_task_id,
             dst_task_id=asked.src_task_id,
         )
+
+    def _parts(self, run: int, identifiers: list[str]) -> dict[str, bytes]:
+        """All parts of a message; nothing of it is believed yet, so little is held."""
+        end = time.monotonic() + _PARTS_S
+        contents: dict[str, bytes] = {}
+        left = self._max_bytes
+        for identifier in identifiers:
+            contents[identifier] = self._part(run, identifier, end)
+            left -= len(contents[identifier])
+            if left < 0:
+                raise LostError(f"a message of more than {self._max_bytes} bytes is none of ours")
+        return contents
 
     def _part(self, run: int, identifier: str, end: float) -> bytes:
         """One part of a message, which the coordinator may still be sending."""
@@ -308,52 +321,7 @@ class FleetLink:
             return 0
 
 
-class _SignedTime:
-    """Authenticates every request by a signature over the coordinator's time.
-
-    That is this machine's, corrected by what the coordinator's answers say: a clock that is wrong
-    by a day keeps nobody out.
-    """
-
-    def __init__(self, key: EllipticCurvePrivateKey, clock: Clock) -> None:
-        self._key = key
-        self._clock = clock
-        self.public = public_key_to_bytes(key.public_key())
-        self.offset = timedelta()
-
-    def now(self) -> datetime:
-        """The coordinator's time."""
-        return self._clock() + self.offset
-
-    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        """Send the request; once more if it was refused for a clock that proved to be wrong."""
-        self._sign(context.request)
-        response = call_next(context)
-        if self._learn(response) and response.status_code == httpx.codes.UNAUTHORIZED:
-            self._sign(context.request)
-            response = call_next(context)
-        return response
-
-    def _sign(self, request: httpx.Request) -> None:
-        timestamp = self.now().isoformat()
-        signature = sign_message(self._key, timestamp.encode("ascii"))
-        request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER] = b64encode(self.public).decode()
-        request.headers[FLEET_HTTP_SIGNATURE_HEADER] = b64encode(signature).decode()
-        request.headers[TIMESTAMP_HEADER] = timestamp
-
-    def _learn(self, response: httpx.Response) -> bool:
-        """Whether the answer's date says that the offset was wrong."""
-        try:
-            told = parsedate_to_datetime(response.headers["date"])
-        except (KeyError, ValueError):
-            return False
-        if abs((told - self.now()).total_seconds()) <= _CLOCK_S:
-            return False
-        self.offset = told - self._clock()
-        return True
-
-
-def _client(address: str, authority: bytes, signed: _SignedTime, max_bytes: int) -> FleetHttpClient:
+def _client(address: str, authority: bytes, signed: SignedTime, max_bytes: int) -> FleetHttpClient:
     """Flower's client, without its retries, for one authority, bounded answers and no redirects."""
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trust.load_verify_locations(cadata=authority.decode("ascii"))
@@ -387,6 +355,17 @@ def _named_errors() -> Iterator[None]:
         raise
     except httpx.DecodingError as error:
         raise LostError(str(error)) from error
+    except ValueError as error:
+        if not isinstance(error.__cause__, DecodeError):
+            raise
+        raise LostError("an answer of the coordinator that cannot be read") from error
+
+
+def _settings(given: Mapping[str, Scalar]) -> Mapping[str, object]:
+    """What a run was started with; ``LostError`` for values of no type."""
+    if any(value.WhichOneof("scalar") is None for value in given.values()):
+        raise LostError("a run was started with a setting that has no value")
+    return user_config_from_proto(given)
 
 
 def _question(message: object) -> Question:
@@ -394,6 +373,6 @@ def _question(message: object) -> Question:
     if not isinstance(message, Message) or not message.has_content():
         return Question(b"")
     record = message.content.config_records.get(RECORD_KEY) or ConfigRecord()
-    found = (record.get(key) for key in (BODY_KEY, RECEIPTS_KEY, SIGNATURE_KEY))
-    body, receipts, signature = (one if isinstance(one, bytes) else b"" for one in found)
-    return Question(body, receipts, signature)
+    found = (record.get(key) for key in (BODY_KEY, RECEIPTS_KEY, TERMS_KEY, SIGNATURE_KEY))
+    body, receipts, *signed = (one if isinstance(one, bytes) else b"" for one in found)
+    return Question(body, receipts, SignedTerms(*signed))

@@ -5,7 +5,6 @@ why, so that both administrators can read it: here in the journal, there beside 
 """
 
 import logging
-import random
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +23,7 @@ from cloister_client.fleet.messages import (
     Question,
     ShutOutError,
 )
+from cloister_client.fleet.pauses import Losses, Polls
 from cloister_client.fleet.trainer import TrainerDied
 from cloister_shared.bundles import ACCEPTED, check_bundle, check_settings
 from cloister_shared.errors import PolicyError
@@ -33,10 +33,10 @@ from cloister_shared.patience import patiently
 from cloister_shared.requests import check_request
 from cloister_shared.signing import SigningKey
 
-BUSY_POLL_S, BUSY_S = 0.05, 10.0
-"""Between two looks for messages, as long as the last one came so many seconds ago."""
-IDLE_POLL_S, SLOWER = 2.0, 1.5
-"""The longest time between two looks, and by how much more each one waits till then."""
+GRACE_S = 300.0
+"""How long after a request's end its answer is waited for: the ledger keeps it for another time."""
+_LONGEST_S = 86400.0
+"""No request has more time than a day, whatever end its coordinator names."""
 _SHUT_OUT_S = 5.0
 _RUNS_KNOWN = 16
 
@@ -50,6 +50,9 @@ class Link(Protocol):
     @property
     def clock_offset_s(self) -> float:
         """By how much the coordinator's clock is ahead."""
+
+    def now(self) -> float:
+        """The coordinator's time."""
 
     @property
     def node_id(self) -> int:
@@ -80,8 +83,8 @@ class Link(Protocol):
 class Trainer(Protocol):
     """What the loop needs of :class:`cloister_client.fleet.trainer.TrainerProcess`."""
 
-    def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
-        """The node's answer; ``TrainerDied`` if there is none."""
+    def ask(self, action: str, frames: tuple[bytes, ...], within_s: float) -> bytes:
+        """The node's answer; ``TrainerDied`` if there is none, or none in time."""
 
 
 @dataclass
@@ -111,38 +114,17 @@ class Checks:
                 self._runs.popitem(last=False)
         return self._runs[number]
 
-    def question(self, question: Question) -> None:
-        """Raise ``PolicyError`` unless the coordinator itself asks this."""
-        check_request(question.body, question.signature, self.coordinator)
+    def question(self, question: Question, now: float) -> float:
+        """How many seconds are left for this, at ``now`` by the coordinator's clock.
+
+        Raises ``PolicyError`` unless the coordinator itself asks it, of this node, today.
+        """
+        return check_request(question.body, question.signed, self.coordinator, self.name, now) - now
 
     def refusal(self, code: str) -> bytes:
         """What the coordinator is told."""
         refusal = Refusal(plan="", round=0, node=self.name, code=code)
         return pack_signed(refusal, {}, self.key)
-
-
-class Polls:
-    """When to look again: often while messages come, seldom while there is no run."""
-
-    def __init__(self) -> None:
-        self._last = float("-inf")
-        self._pause_s = BUSY_POLL_S
-
-    def busy(self, now: float) -> None:
-        """A message came, or was answered, at ``now`` (seconds of a monotonic clock)."""
-        self._last = now
-        self._pause_s = BUSY_POLL_S
-
-    def pause_s(self, now: float, took_s: float) -> float:
-        """How long to wait, at ``now``, after a look that took so long and found nothing.
-
-        Twice as long as the look at least: many nodes together do not keep the coordinator from
-        its work.
-        """
-        if now - self._last >= BUSY_S:
-            self._pause_s = min(SLOWER * self._pause_s, IDLE_POLL_S)
-        pause = max(self._pause_s, min(2 * took_s, IDLE_POLL_S))
-        return random.uniform(0.75, 1.0) * pause  # noqa: S311 - that not all come at once
 
 
 class FleetLoop:
@@ -155,6 +137,7 @@ class FleetLoop:
         self._journal = journal
         self._over = threading.Event()
         self._polls = Polls()
+        self._losses = Losses()
         self._away = ""
 
     def stop(self) -> None:
@@ -179,8 +162,8 @@ class FleetLoop:
                 self._note_away("shut_out")
                 self._over.wait(_SHUT_OUT_S)
             except LostError as error:
-                self._journal.write(Event.REFUSED, code="lost")
-                _LOG.warning("%s", error)
+                self._note_lost(error)
+                self._over.wait(self._losses.pause_s())
             except httpx.HTTPError as error:
                 # Whatever passes was tried until the end, see _asked.
                 _LOG.info("ended while the coordinator was away (%s)", type(error).__name__)
@@ -195,13 +178,15 @@ class FleetLoop:
             return
         self._polls.busy(now)
         self._answer(envelope)
+        self._losses.none()
         self._polls.busy(time.monotonic())
 
     def _answer(self, envelope: Envelope) -> None:
         began, action = time.monotonic(), ACTIONS.get(envelope.kind, "unknown")
         try:
-            run, question = self._checked(envelope)
-            answer = self._trainer.ask(action, _frames(action, question))
+            run, question, left_s = self._checked(envelope)
+            within_s = min(left_s, _LONGEST_S) + GRACE_S
+            answer = self._trainer.ask(action, _frames(action, question), within_s)
         except PolicyError as error:
             self._journal.write(
                 Event.REFUSED, code=error.code, action=action, round=_round(envelope)
@@ -209,9 +194,9 @@ class FleetLoop:
             _LOG.warning("refused (%s): %s", error.code, error)
             refusal = self._checks.refusal(error.code)
             self._asked(lambda: self._link.reply(envelope, refusal))
-        except TrainerDied:
+        except TrainerDied as death:
             self._journal.write(
-                Event.REFUSED, code="crashed", action=action, round=_round(envelope)
+                Event.REFUSED, code=death.code, action=action, round=_round(envelope)
             )
             self._asked(lambda: self._link.fail(envelope, CRASHED))
         else:
@@ -226,16 +211,18 @@ class FleetLoop:
                 bytes_out=len(answer),
             )
 
-    def _checked(self, envelope: Envelope) -> tuple[str, Question]:
-        """The run's name and the request; ``PolicyError`` for any that is not to be answered."""
+    def _checked(self, envelope: Envelope) -> tuple[str, Question, float]:
+        """The run's name, the request, and how many seconds are left for it.
+
+        Raises ``PolicyError`` for any that is not to be answered.
+        """
         run = self._checks.run(
             envelope.run, lambda number: self._asked(lambda: self._link.bundle(number))
         )
         if envelope.kind not in ACTIONS:
             raise PolicyError("a node knows no such message", "message")
         question = self._asked(lambda: self._link.open(envelope))
-        self._checks.question(question)
-        return run, question
+        return run, question, self._checks.question(question, self._link.now())
 
     def _asked(self, ask: Callable[[], Answer]) -> Answer:
         """The answer, as soon as the network and the coordinator give one."""
@@ -258,6 +245,12 @@ class FleetLoop:
         if self._away != code:
             self._journal.write(Event.DISCONNECTED, code=code)
         self._away = code
+
+    def _note_lost(self, error: LostError) -> None:
+        """Tell why a message was lost, now and then."""
+        if self._losses.is_news(time.monotonic()):
+            self._journal.write(Event.REFUSED, code="lost")
+            _LOG.warning("%s", error)
 
     def _note_connected(self) -> None:
         self._away = ""

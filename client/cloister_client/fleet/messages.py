@@ -1,10 +1,11 @@
 """What goes between a node's link and its loop, without a word of Flower's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cloister_shared.errors import ServiceError
 from cloister_shared.messages import MESSAGE_TYPES
+from cloister_shared.requests import SignedTerms
 
 ACTIONS = {kind: question for question, kind in MESSAGE_TYPES.items()}
 """What a node is asked, by the message types of the transport."""
@@ -35,4 +36,4 @@ class Question:
 
     body: bytes
     receipts: bytes = b""
-    signature: bytes = b""
+    signed: SignedTerms = field(default_factory=SignedTerms)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from cloister_client.fleet.link import Clock, FleetLink, system_clock
+from cloister_client.fleet.clock import Clock, system_clock
+from cloister_client.fleet.link import FleetLink
 from cloister_client.fleet.loop import Checks, FleetLoop
 from cloister_client.fleet.trainer import TrainerProcess
 from cloister_client.home import LOGS, RUNNING, NodeHome

@@ -7,7 +7,10 @@ Bytes go over a pipe, one frame after another: nothing is unpickled on either si
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,12 +24,21 @@ _END_S = 15.0
 class TrainerDied(Exception):  # noqa: N818 - named after what happened
     """The trainer ended before it answered; a charge that it had made stands.
 
-    ``exit_code`` is that of the process, negative for the signal that killed it.
+    ``exit_code`` is that of the process, negative for the signal that killed it. ``code`` is the
+    journal's word for it.
     """
+
+    code = "crashed"
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"the trainer ended with exit code {exit_code}")
         self.exit_code = exit_code
+
+
+class TrainerHung(TrainerDied):
+    """The trainer did not answer in time, and was killed."""
+
+    code = "hung"
 
 
 class TrainerProcess:
@@ -54,19 +66,22 @@ class TrainerProcess:
         except (EOFError, OSError):
             self._note_end(running)
 
-    def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
+    def ask(self, action: str, frames: tuple[bytes, ...], within_s: float) -> bytes:
         """What the node answers to ``action`` (train, evaluate, release) with these frames.
 
         One that died while it was idle is started first. Raises ``TrainerDied`` if it dies over
-        this; the next one is then being started, and the same may be asked again.
+        this, ``TrainerHung`` if it has to be killed, as it did not answer within so many seconds;
+        the next one is then being started, and the same may be asked again.
         """
         running = self._alive()
         try:
-            return running.exchange(action, frames)
+            with running.killed_after(within_s):
+                return running.exchange(action, frames)
         except (EOFError, OSError) as error:
             self._note_end(running)
             self.start()
-            raise TrainerDied(running.end()) from error
+            death = TrainerHung if running.hung.is_set() else TrainerDied
+            raise death(running.end()) from error
 
     @property
     def pid(self) -> int | None:
@@ -103,6 +118,22 @@ class _Running:
     process: "subprocess.Popen[bytes]"
     pipe: Connection
     warm: bool = False
+    hung: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill it if this block takes longer: whoever reads from it or writes to it goes on."""
+        timer = threading.Timer(seconds, self._kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _kill(self) -> None:
+        self.hung.set()
+        self.process.kill()
 
     def await_warm(self) -> None:
         """Return once it has said so; ``EOFError`` or ``OSError`` if it hangs up."""

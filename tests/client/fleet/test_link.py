@@ -15,15 +15,17 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from tests.hosted import Keys, approve, hosted, make_coordinator
 
 from cloister_client.fleet.link import Envelope, FleetLink
-from cloister_client.fleet.messages import CRASHED, LostError, ShutOutError
+from cloister_client.fleet.messages import CRASHED, LostError, Question, ShutOutError
 from cloister_server import grid as grids
 from cloister_server.exchange import Reply
-from cloister_server.flower import GridExchange
+from cloister_server.flower import SLACK_S, GridExchange, Signer
 from cloister_server.grid import Task, TaskLostError, acquire
 from cloister_server.home import CoordinatorHome
+from cloister_server.roll import Roll
 from cloister_server.superlink import Control
 from cloister_shared import __version__
 from cloister_shared.bundles import RUN_KEY, check_bundle
+from cloister_shared.errors import PolicyError
 from cloister_shared.requests import check_request
 
 OAK, ELM = Keys(), Keys()
@@ -53,9 +55,13 @@ class Up:
     def node(self, keys: Keys) -> int:
         return self.control.nodes()[keys.pem]
 
+    @property
+    def signer(self) -> Signer:
+        return Signer(self.home.signing_key(), Roll(self.home, self.control).names)
+
     def ask(self, body: bytes, *keys: Keys, seconds: float = 10.0) -> "Answers":
         """Ask these nodes in a thread of its own."""
-        exchange = GridExchange(self.task.grid, self.home.signing_key())
+        exchange = GridExchange(self.task.grid, self.signer)
         bodies = {self.node(one): body for one in keys}
         return Answers(lambda: list(exchange.ask("train", bodies, 3, seconds)))
 
@@ -126,7 +132,9 @@ def test_a_request_reaches_its_node_signed_and_the_answer_comes_back(up: Up) -> 
     question = link.open(envelope)
     assert (envelope.kind, envelope.metadata.group_id) == ("train.round", "3")
     assert question.body == b"question"
-    check_request(question.body, question.signature, up.home.signing_key().public)
+    coordinator = up.home.signing_key().public
+    until = check_request(question.body, question.signed, coordinator, "oak", link.now())
+    assert 10.0 < until - link.now() < 10.0 + 2 * SLACK_S
     link.reply(envelope, b"answer")
     assert answers.get() == [Reply(up.node(OAK), b"answer")]
 
@@ -144,7 +152,7 @@ def test_the_bundle_that_a_run_was_started_with_is_this_releases(up: Up) -> None
 
 def test_replies_come_one_by_one_and_their_content_is_sent_once(up: Up) -> None:
     oak, elm = connected(up), connected(up, ELM, "elm")
-    exchange = GridExchange(up.task.grid)
+    exchange = GridExchange(up.task.grid, up.signer)
     bodies = dict.fromkeys((up.node(OAK), up.node(ELM)), b"same")
     replies = iter(exchange.ask("train", bodies, 1, 10.0))
     first = Answers(lambda: [next(replies)])
@@ -179,9 +187,36 @@ def test_a_node_whose_clock_is_a_day_off_takes_part(up: Up, days: float) -> None
     assert abs(link.clock_offset_s + days * 86400) < 5
     answers = up.ask(b"question", OAK)
     envelope = next_message(link)
-    link.open(envelope)
+    question = link.open(envelope)
+    coordinator = up.home.signing_key().public
+    check_request(question.body, question.signed, coordinator, "oak", link.now())
     link.reply(envelope, b"answer")
     assert answers.get() == [Reply(up.node(OAK), b"answer")]
+
+
+def test_a_request_that_was_handed_to_another_node_or_kept_is_known_for_it(up: Up) -> None:
+    link = connected(up)
+    answers = up.ask(b"question", OAK, seconds=0.5)
+    question = link.open(next_message(link))
+    assert answers.get() == []
+    about = question.body, question.signed, up.home.signing_key().public
+    with pytest.raises(PolicyError) as handed_on:
+        check_request(*about, "elm", link.now())
+    with pytest.raises(PolicyError) as kept:
+        check_request(*about, "oak", link.now() + 2 * SLACK_S)
+    assert (handed_on.value.code, kept.value.code) == ("recipient", "expired")
+
+
+def test_who_is_not_approved_any_more_is_not_asked(up: Up) -> None:
+    fir = Keys()
+    approve(up.home, "fir", fir)
+    number = up.control.register(fir.pem, "fir")
+    signer = up.signer
+    assert signer.names([number]) == {number: "fir"}
+    up.home.directory().revoke("fir")
+    assert signer.names([number]) == {}
+    exchange = GridExchange(up.task.grid, signer)
+    assert list(exchange.ask("train", {number: b"question"}, 1, 60.0)) == []
 
 
 def test_a_node_that_was_restarted_goes_on_at_once(up: Up) -> None:
@@ -294,7 +329,7 @@ def test_a_message_of_another_form_has_no_body_and_no_signature(up: Up) -> None:
     content = RecordDict({"other": ConfigRecord({"body": "text"})})
     up.task.grid.push_messages([Message(content, up.node(OAK), "train.round", ttl=10.0)])
     question = link.open(next_message(link))
-    assert (question.body, question.receipts, question.signature) == (b"", b"", b"")
+    assert question == Question(b"")
 
 
 def test_an_answer_of_the_coordinators_that_is_too_long_is_not_read(up: Up) -> None:
@@ -303,6 +338,30 @@ def test_an_answer_of_the_coordinators_that_is_too_long_is_not_read(up: Up) -> N
     with pytest.raises(LostError, match="bytes"):
         link.open(next_message(link))
     assert answers.get() == []
+
+
+def test_the_parts_of_a_message_are_bounded_together(up: Up) -> None:
+    link = connected(up)
+    half = bytes(MAX_BYTES // 2)
+    content = RecordDict(
+        {str(one): ConfigRecord({"body": half + bytes([one])}) for one in range(3)}
+    )
+    up.task.grid.push_messages([Message(content, up.node(OAK), "train.round", ttl=10.0)])
+    with pytest.raises(LostError, match="more than"):
+        link.open(next_message(link))
+
+
+def test_an_answer_that_cannot_be_parsed_is_a_message_lost(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = connected(up)
+    with monkeypatch.context() as garbled:
+        garbled.setattr(httpx.Response, "content", property(lambda response: b"\xff garbage"))
+        with pytest.raises(LostError, match="cannot be read"):
+            link.pull()
+        turns = iter((False, True))
+        link.beat(lambda seconds: next(turns))
+    assert link.pull() is None
 
 
 def test_a_message_that_is_never_complete_is_given_up(

@@ -11,10 +11,12 @@ import pytest
 from flwr.app import Metadata
 from flwr.proto.message_pb2 import ObjectTree
 
+from cloister_client.fleet import pauses as pauses_module
 from cloister_client.fleet.link import Envelope
-from cloister_client.fleet.loop import BUSY_POLL_S, BUSY_S, IDLE_POLL_S, Checks, FleetLoop, Polls
+from cloister_client.fleet.loop import GRACE_S, Checks, FleetLoop
 from cloister_client.fleet.messages import CRASHED, Bundle, LostError, Question, ShutOutError
-from cloister_client.fleet.trainer import TrainerDied
+from cloister_client.fleet.pauses import BUSY_POLL_S, BUSY_S, IDLE_POLL_S, TELL_S, Losses, Polls
+from cloister_client.fleet.trainer import TrainerDied, TrainerHung
 from cloister_shared import patience
 from cloister_shared.bundles import RUN_KEY
 from cloister_shared.journal import Event, Journal, read
@@ -25,11 +27,17 @@ from cloister_shared.signing import SigningKey
 COORDINATOR, NODE = SigningKey.generate(), SigningKey.generate()
 CONTENT = b"the bundle"
 ACCEPTED = {"1.0": hashlib.sha256(CONTENT).hexdigest()}
+NOW = 1_000_000
 GOOD = Bundle(CONTENT, ACCEPTED["1.0"], {RUN_KEY: "autumn"})
 
 
-def question(body: bytes, key: SigningKey = COORDINATOR) -> Question:
-    return Question(body, b"receipts", sign_request(body, key))
+def question(
+    body: bytes,
+    key: SigningKey = COORDINATOR,
+    nodes: tuple[str, ...] = ("elm", "oak"),
+    until: int = NOW + 60,
+) -> Question:
+    return Question(body, b"receipts", sign_request(body, nodes, until, key))
 
 
 def envelope(kind: str = "train.round", run: int = 7, group: str = "3") -> Envelope:
@@ -53,6 +61,9 @@ class MemoryLink:
     empty: threading.Event = field(default_factory=threading.Event)
     clock_offset_s: float = 0.0
     node_id: int = 2
+
+    def now(self) -> float:
+        return NOW
 
     def connect(self) -> None:
         self.connections += 1
@@ -85,16 +96,21 @@ class MemoryLink:
         self.failures.append(code)
 
 
+DEATHS = {b"die": TrainerDied, b"hang": TrainerHung}
+
+
 @dataclass
 class Echo:
-    """A trainer that says what it was asked; dies over what is called so."""
+    """A trainer that says what it was asked; dies or hangs over what is called so."""
 
     asked: list[tuple[str, tuple[bytes, ...]]] = field(default_factory=list)
+    within_s: list[float] = field(default_factory=list)
 
-    def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
-        if frames[0] == b"die":
-            raise TrainerDied(-9)
+    def ask(self, action: str, frames: tuple[bytes, ...], within_s: float) -> bytes:
+        if frames[0] in DEATHS:
+            raise DEATHS[frames[0]](-9)
         self.asked.append((action, frames))
+        self.within_s.append(within_s)
         return b"answer to " + frames[0]
 
 
@@ -102,6 +118,7 @@ class Echo:
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_S", 0.001)
     monkeypatch.setattr("cloister_client.fleet.loop._SHUT_OUT_S", 0.001)
+    monkeypatch.setattr("cloister_client.fleet.pauses.LOST_FIRST_S", 0.001)
 
 
 @pytest.fixture
@@ -180,27 +197,36 @@ def test_a_message_that_nobody_knows_is_refused_unopened(journal: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    ("asked", "code"),
     [
-        Question(b"train", b"", b""),
-        question(b"train", SigningKey.generate()),
-        Question(b"altered", b"", sign_request(b"train", COORDINATOR)),
+        (Question(b"train"), "signature"),
+        (question(b"train", SigningKey.generate()), "signature"),
+        (Question(b"altered", b"", question(b"train").signed), "signature"),
+        (question(b"train", nodes=("elm",)), "recipient"),
+        (question(b"train", until=NOW - 1), "expired"),
     ],
-    ids=["unsigned", "another coordinator's", "altered"],
+    ids=["unsigned", "another coordinator's", "altered", "another node's", "an old one"],
 )
-def test_a_request_that_is_not_the_coordinators_is_refused_unparsed(
-    asked: Question, journal: Path
+def test_a_request_that_is_not_the_coordinators_to_this_node_now_is_refused_unparsed(
+    asked: Question, code: str, journal: Path
 ) -> None:
     link = MemoryLink([(envelope(), asked)])
-    assert (run(link, journal).asked, refusal(link)) == ([], "signature")
-    assert refused(journal) == ["signature"]
+    assert (run(link, journal).asked, refusal(link)) == ([], code)
+    assert refused(journal) == [code]
 
 
-def test_the_loop_goes_on_after_its_trainer_died(journal: Path) -> None:
-    link = MemoryLink([(envelope(), question(b"die")), (envelope(), question(b"train"))])
+def test_the_trainer_has_the_requests_time_and_some_more(journal: Path) -> None:
+    hostile = question(b"for ever", until=2**63)
+    link = MemoryLink([(envelope(), question(b"train")), (envelope(), hostile)])
+    assert run(link, journal).within_s == [60 + GRACE_S, 86_400 + GRACE_S]
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"die", "crashed"), (b"hang", "hung")])
+def test_the_loop_goes_on_after_its_trainer_died(body: bytes, code: str, journal: Path) -> None:
+    link = MemoryLink([(envelope(), question(body)), (envelope(), question(b"train"))])
     run(link, journal)
     assert (link.failures, link.replies) == ([CRASHED], [b"answer to train"])
-    assert refused(journal) == ["crashed"]
+    assert refused(journal) == [code]
 
 
 def test_the_loop_survives_a_link_that_is_away(journal: Path) -> None:
@@ -230,6 +256,32 @@ def test_a_message_that_was_withdrawn_is_left(journal: Path) -> None:
     run(link, journal)
     assert link.replies == [b"answer to train"]
     assert refused(journal) == ["lost"]
+
+
+def test_a_coordinator_that_answers_nonsense_keeps_no_node_busy_and_fills_no_journal(
+    journal: Path,
+) -> None:
+    nonsense = [LostError("nonsense") for _ in range(9)]
+    link = MemoryLink([(envelope(), question(b"train"))], errors=[*nonsense])
+    run(link, journal)
+    assert link.replies == [b"answer to train"]
+    assert refused(journal) == ["lost"]
+
+
+def test_after_lost_messages_the_pauses_grow_until_one_is_answered() -> None:
+    losses = Losses()
+    pauses = [losses.pause_s() for _ in range(20)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (pauses_module.LOST_FIRST_S, pauses_module.LOST_LONGEST_S)
+    losses.none()
+    assert losses.pause_s() == pauses[0]
+
+
+def test_lost_messages_are_told_of_now_and_then() -> None:
+    losses = Losses()
+    told = [losses.is_news(float(second)) for second in range(0, int(3 * TELL_S), 5)]
+    assert sum(told) == 3
+    assert told[0]
 
 
 def test_what_a_message_calls_itself_finds_no_way_into_the_journal(journal: Path) -> None:

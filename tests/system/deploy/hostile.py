@@ -54,8 +54,8 @@ class HostileTrainer(TrainerProcess):
         self._key = NodeHome.open(folder).signing_key()
         self._first = b""
 
-    def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
-        answer = super().ask(action, frames)
+    def ask(self, action: str, frames: tuple[bytes, ...], within_s: float) -> bytes:
+        answer = super().ask(action, frames, within_s)
         self._first = self._first or answer
         file = self._folder / MISDEED
         return self._turned(file.read_text(), answer) if file.exists() else answer

@@ -8,10 +8,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.system.mortal import Fuse, mortal
 
 from cloister_client.app import node_from_home
 from cloister_client.fleet import training_process
-from cloister_client.fleet.link import system_clock
+from cloister_client.fleet.clock import system_clock
 from cloister_client.fleet.process import take_part
 from cloister_client.fleet.trainer import TrainerProcess
 from cloister_client.home import NodeHome
@@ -30,6 +31,7 @@ from cloister_server.flower import GridExchange
 from cloister_server.home import CoordinatorHome
 from cloister_server.runner import Runner
 from cloister_shared.journal import Journal
+from cloister_shared.messages import Question
 
 DEATHS = "deaths"
 DAY = timedelta(days=1)
@@ -65,10 +67,10 @@ class MortalTrainer(TrainerProcess):
 
     module = "tests.system.deploy.mortal"
 
-    def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
+    def ask(self, action: str, frames: tuple[bytes, ...], within_s: float) -> bytes:
         deaths = Deaths(path=self._folder / DEATHS)
         deaths.reach("pulled")
-        answer = super().ask(action, frames)
+        answer = super().ask(action, frames, within_s)
         deaths.reach("unsent")
         return answer
 
@@ -103,9 +105,13 @@ class MortalExchange:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def train(self, bodies: Mapping[int, bytes], *about: Any) -> Iterator[Reply]:
+    def ask(self, question: Question, *about: Any) -> Iterator[Reply]:
+        replies = partial(self.inner.ask, question, *about)
+        return self._train(replies) if question == "train" else replies()
+
+    def _train(self, ask: Callable[[], Iterator[Reply]]) -> Iterator[Reply]:
         self.deaths.reach("asking")
-        for reply in self.inner.train(bodies, *about):
+        for reply in ask():
             self.deaths.reach("asked")
             yield reply
         self.deaths.reach("received")

@@ -146,7 +146,7 @@ class _Untrained:
     key: SigningKey
     arrays: Arrays
 
-    def ask(self, action: str, frames: tuple[bytes, ...]) -> bytes:
+    def ask(self, action: str, frames: tuple[bytes, ...], within_s: float) -> bytes:
         """The same contribution to every round."""
         request, _ = unpack(frames[0], TrainRequest)
         header = Contribution(plan=request.plan.digest, round=request.round, node=self.name)

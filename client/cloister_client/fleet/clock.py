@@ -1,0 +1,70 @@
+"""The coordinator's time, as a node knows it: by the answers that come over TLS."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from flwr.common.constant import TIMESTAMP_HEADER
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+
+_CLOCK_S = 2.0
+"""Clocks that differ by less are taken for equal: the coordinator tells whole seconds."""
+
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """This machine's time, be it right or wrong."""
+    return datetime.now(UTC)
+
+
+class SignedTime:
+    """Authenticates every request by a signature over the coordinator's time.
+
+    That is this machine's, corrected by what the coordinator's answers say: a clock that is wrong
+    by a day keeps nobody out.
+    """
+
+    def __init__(self, key: EllipticCurvePrivateKey, clock: Clock) -> None:
+        self._key = key
+        self._clock = clock
+        self.public = public_key_to_bytes(key.public_key())
+        self.offset = timedelta()
+
+    def now(self) -> datetime:
+        """The coordinator's time."""
+        return self._clock() + self.offset
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Send the request; once more if it was refused for a clock that proved to be wrong."""
+        self._sign(context.request)
+        response = call_next(context)
+        if self._learn(response) and response.status_code == httpx.codes.UNAUTHORIZED:
+            self._sign(context.request)
+            response = call_next(context)
+        return response
+
+    def _sign(self, request: httpx.Request) -> None:
+        timestamp = self.now().isoformat()
+        signature = sign_message(self._key, timestamp.encode("ascii"))
+        request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER] = b64encode(self.public).decode()
+        request.headers[FLEET_HTTP_SIGNATURE_HEADER] = b64encode(signature).decode()
+        request.headers[TIMESTAMP_HEADER] = timestamp
+
+    def _learn(self, response: httpx.Response) -> bool:
+        """Whether the answer's date says that the offset was wrong."""
+        try:
+            told = parsedate_to_datetime(response.headers["date"])
+        except (KeyError, ValueError):
+            return False
+        if told.tzinfo is None:  # written as of no zone that is known
+            return False
+        if abs((told - self.now()).total_seconds()) <= _CLOCK_S:
+            return False
+        self.offset = told - self._clock()
+        return True
