@@ -5,7 +5,7 @@ it happens after the receipt was made, which is the same either way.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cloister_client.audit.membership import Candidate, MembershipReport, attack_model
@@ -14,6 +14,7 @@ from cloister_client.store import ModelVersion, Store
 from cloister_client.swapping import introduce, try_out
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import CloisterError, ConfigError
+from cloister_shared.messages import Release
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.privacy.policy import Policy
 
@@ -35,16 +36,20 @@ class Activation:
     curriculum: Curriculum
     policy: Policy
 
-    def keep(self, spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
-        """Add a model to the store; until it is examined it is not served.
+    def keep(self, release: Release, weights: Mapping[str, Weights]) -> None:
+        """Add a release's models, by kind, to the store; until it is examined none is served.
 
-        Of the models that wait for that, the one of its kind that came last is left.
+        Of the models that wait for that, the one of its kind that came last is left. Raises
+        ``PolicyError`` for a release that is older than one that was kept.
         """
-        version = self.store.add_model_version(spec, weights, plan, round_number)
-        for waiting in self._waiting(spec.kind):
-            self.store.block(waiting, SUPERSEDED)
-        if not self._is_served(version):
-            self.store.block(version.version, PENDING)
+        specs = {model.spec.kind: model.spec for model in release.plan.models}
+        models = [(specs[kind], arrays) for kind, arrays in weights.items()]
+        plan = release.plan.digest
+        for version in self.store.add_release(models, plan, release.round, release.serial):
+            for waiting in self._waiting(version.spec.kind):
+                self.store.block(waiting, SUPERSEDED)
+            if not self._is_served(version):
+                self.store.block(version.version, PENDING)
 
     def steps(self) -> Iterator[None]:
         """Serve every model that waits for it, unless it fails a test; piece by piece.

@@ -7,8 +7,8 @@ from cloister_shared.errors import MessageError, PolicyError
 from cloister_shared.messages import Release
 from cloister_shared.model_specs import ModelSpec, Weights, check_weights
 
-Install = Callable[[ModelSpec, Weights, str, int], None]
-"""Keeps a released model: its spec, weights, plan digest and round."""
+Install = Callable[[Release, Mapping[str, Weights]], None]
+"""Keeps the models of a release, by kind: all of them, or none and a ``CloisterError``."""
 Activate = Callable[[], None]
 """Puts what was kept into service, now or later, or decides against it."""
 
@@ -28,7 +28,7 @@ def install_release(
 
     All of them or none: raises ``PolicyError`` for another curriculum, or for a version that the
     ``coordinator``'s key did not sign as it came, and ``MessageError`` or ``ConfigError`` where a
-    model does not fit, before the first is installed.
+    model does not fit, before the first is installed; whatever ``install`` raises.
     """
     plan = release.plan
     if plan.curriculum != curriculum.digest:
@@ -41,8 +41,7 @@ def install_release(
         check_weights(weights[kind], spec)
     for one in release.manifests:
         one.check(weights[one.manifest.kind], coordinator)
-    for kind, spec in specs.items():
-        install(spec, weights[kind], plan.digest, release.round)
+    install(release, weights)
 
 
 def _specs(release: Release) -> dict[str, ModelSpec]:

@@ -137,11 +137,13 @@ class Courier:
     def deliver(self, exchange: Exchange, names: Mapping[int, str]) -> None:
         """Give every node of ``names``, by Flower's id, what is due, and note what it says."""
         choice = self._registry.active()
+        if choice is None:
+            return
         due = {node: self._deliveries.due(name, choice) for node, name in names.items()}
         for release in _releases(self._registry, choice):
             wanted = {one.manifest.version for one in release}
             asked = [node for node, kinds in due.items() if wanted & set(kinds.values())]
-            body = _message(self._registry, release) if asked else b""
+            body = _message(self._registry, release, choice) if asked else b""
             number = release[0].manifest.round
             for reply in exchange.ask("release", dict.fromkeys(asked, body), number, ANSWER_S):
                 self._note(reply, names.get(reply.sender, ""), release)
@@ -157,22 +159,23 @@ class Courier:
             self._deliveries.note(name, release)
 
 
-def _releases(registry: Registry, choice: Choice | None) -> Iterator[list[Version]]:
+def _releases(registry: Registry, choice: Choice) -> Iterator[list[Version]]:
     """The active versions, together where they are of one run."""
 
     def run(version: Version) -> tuple[str, int]:
         return version.manifest.plan, version.manifest.round
 
-    active = [registry.get(name) for name in (choice.models if choice else {}).values()]
+    active = [registry.get(name) for name in choice.models.values()]
     for _, versions in groupby(sorted(active, key=run), key=run):
         yield list(versions)
 
 
-def _message(registry: Registry, release: list[Version]) -> bytes:
+def _message(registry: Registry, release: list[Version], choice: Choice) -> bytes:
     first = release[0]
     header = Release(
         plan=first.plan,
         round=first.manifest.round,
+        serial=choice.serial,
         manifests=tuple(one.signed for one in release),
     )
     return pack(header, join({one.manifest.kind: registry.weights(one) for one in release}))

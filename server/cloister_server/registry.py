@@ -64,10 +64,25 @@ class Version(Frozen):
 
 
 class Choice(Frozen):
-    """What nodes are to serve, version by model kind, and since when."""
+    """What nodes are to serve, version by model kind, and since when.
+
+    ``serial`` is above that of every choice before: nodes go back to none of those.
+    """
 
     since: AwareDatetime
+    serial: int = Field(ge=1)
     models: dict[str, str]
+
+    @classmethod
+    def after(cls, before: "Choice | None", models: dict[str, str]) -> "Choice":
+        """The choice of ``models`` that takes the place of ``before``.
+
+        Serials follow the clock: of a registry that was put back from a backup they are above
+        those that it has forgotten.
+        """
+        now = datetime.now(UTC)
+        serial = max(int(now.timestamp()), 1 if before is None else before.serial + 1)
+        return cls(since=now, serial=serial, models=models)
 
 
 class _Choices(Frozen):
@@ -146,8 +161,9 @@ class Registry:
     def promote(self, versions: Iterable[str]) -> Choice:
         """Let nodes serve these from now on, each in place of the active one of its kind.
 
-        Every one of them is verified first. Raises ``ConfigError`` for two of one kind, or for
-        one of an older curriculum.
+        Every one of them is verified first. Those that are served already are chosen anew: a
+        rollback still goes to what was served before them. Raises ``ConfigError`` for two of one
+        kind, or for one of an older curriculum.
         """
         chosen: dict[str, str] = {}
         for name in versions:
@@ -159,11 +175,10 @@ class Registry:
             chosen[kind] = version.manifest.version
 
         def change(before: _Choices) -> _Choices:
-            models = dict(before.choices[-1].models) if before.choices else {}
-            if models | chosen == models:
-                return before
-            choice = Choice(since=datetime.now(UTC), models=models | chosen)
-            return _Choices(choices=(*before.choices, choice))
+            last = before.choices[-1] if before.choices else None
+            models = {} if last is None else last.models
+            earlier = before.choices[:-1] if models | chosen == models else before.choices
+            return _Choices(choices=(*earlier, Choice.after(last, models | chosen)))
 
         return self._choices.change(change).choices[-1]
 
@@ -175,8 +190,8 @@ class Registry:
                 raise ConfigError(
                     "there is nothing to go back to: no model was promoted before the active ones"
                 )
-            restored = before.choices[-2].model_copy(update={"since": datetime.now(UTC)})
-            return _Choices(choices=(*before.choices[:-2], restored))
+            *earlier, restored, last = before.choices
+            return _Choices(choices=(*earlier, Choice.after(last, restored.models)))
 
         earlier = self._choices.read().choices[-2:-1]
         for name in earlier[0].models.values() if earlier else ():

@@ -24,7 +24,8 @@ from cloister_server.checkpoint import MetricRecord, RoundRecord, RunState
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError, LedgerError
 from cloister_shared.frozen import describe
-from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_shared.messages import Release
+from cloister_shared.model_specs import Weights
 from cloister_shared.plan import Plan
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.ledger_format import Charge, Role
@@ -135,11 +136,9 @@ class MemoryNodes:
             for measured in state.metrics:
                 _charge_again(self.node(name), plan, measured.round, "evaluation")
 
-    def _install(
-        self, name: str, spec: ModelSpec, weights: Weights, plan: str, round_number: int
-    ) -> None:
-        del plan, round_number
-        self.models[name, spec.kind] = weights
+    def _install(self, name: str, release: Release, weights: Mapping[str, Weights]) -> None:
+        del release
+        self.models |= {(name, kind): arrays for kind, arrays in weights.items()}
 
 
 @dataclass

@@ -73,14 +73,19 @@ def with_limit(home: NodeHome, limit: float | None) -> NodeHome:
     return replace(home, config=home.config.model_copy(update={"policy": policy}))
 
 
-def release(home: NodeHome, weights: Weights, run: str) -> tuple[bytes, str]:
-    """The node's answer, and the version that was kept."""
-    plan = Plan(
+def plan_of(run: str) -> Plan:
+    """A run of one round of the tracer."""
+    return Plan(
         run=run,
         curriculum=CURRICULUM.digest,
         models=(ModelPlan(spec=SPEC, rounds=1, mechanism=PRIVATE),),
         declared_sizes={"oak": 70},
     )
+
+
+def release(home: NodeHome, weights: Weights, run: str) -> tuple[bytes, str]:
+    """The node's answer, and the version that was kept."""
+    plan = plan_of(run)
     node = node_from_home(home)
     answer = node.answer_release(pack(Release(plan=plan, round=1), join({"dkt": weights})))
     with home.store() as store:

@@ -112,7 +112,7 @@ def make_node(histories: dict[str, History] | None = None, **changes: object) ->
         policy=Policy(budget=BUDGET),
         source=WatchingSource(source, ledger),
         ledger=ledger,
-        install=lambda spec, weights, plan, round_number: None,
+        install=lambda release, weights: None,
     )
     return replace(node, **changes)
 

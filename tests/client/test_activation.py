@@ -10,10 +10,10 @@ from cloister_client.activation import Activation
 from cloister_client.app import node_from_home
 from cloister_client.home import NodeHome
 from cloister_client.store import Store
-from cloister_shared.messages import Receipt, unpack
+from cloister_shared.messages import Receipt, Release, unpack
 from cloister_shared.model_specs import Weights
 
-from .memorized import DKT, everybody, make_home, release, trained, with_limit
+from .memorized import DKT, everybody, make_home, plan_of, release, trained, with_limit
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,10 @@ def test_learners_who_opted_out_are_not_read(tmp_path: Path):
 
 def test_a_model_that_was_kept_by_a_process_that_ended_is_decided_about_by_the_next(home, store):
     activation = Activation(store, home.curriculum, home.config.policy)
-    activation.keep(DKT, trained(store, DKT, by_heart=False), "d" * 64, 1)
-    (version,) = store.released("d" * 64, 1)
+    plan = plan_of("left")
+    weights = {"dkt": trained(store, DKT, by_heart=False)}
+    activation.keep(Release(plan=plan, round=1), weights)
+    (version,) = store.released(plan.digest, 1)
     assert "not examined yet" in store.blocked_models()[version.version]
     node_from_home(home)
     assert store.active_model("dkt").version == version.version

@@ -59,7 +59,7 @@ def make_node() -> Node:
         policy=Policy(budget=BUDGET),
         source=MemoryHistorySource({}),
         ledger=MemoryLedger(BUDGET),
-        install=lambda spec, weights, plan, round_number: None,
+        install=lambda release, weights: None,
     )
 
 

@@ -1,6 +1,6 @@
 """A finished model: all of it is installed, or nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from cloister_shared.messages import (
     pack,
     unpack,
 )
-from cloister_shared.model_specs import ModelSpec, Weights, check_weights
+from cloister_shared.model_specs import Weights
 from cloister_shared.privacy import Policy
 
 from .learners import small_curriculum
@@ -28,9 +28,9 @@ def installed() -> Installed:
 
 @pytest.fixture
 def installing(installed) -> Callable[..., Node]:
-    def install(spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
-        check_weights(weights, spec)
-        installed.append((spec.kind, plan, round_number))
+    def install(release: Release, weights: Mapping[str, Weights]) -> None:
+        for kind in weights:
+            installed.append((kind, release.plan.digest, release.round))
 
     return lambda **changes: make_node(install=install, **changes)
 

@@ -26,10 +26,9 @@ from cloister_shared.model_manifest import (
     weights_document,
 )
 from cloister_shared.model_specs import Weights
-from cloister_shared.plan import ModelPlan, Plan
 from cloister_shared.signing import SigningKey
 
-from .memorized import CURRICULUM, DKT, PRIVATE, SPEC, everybody, make_home, with_limit
+from .memorized import CURRICULUM, DKT, everybody, make_home, plan_of, with_limit
 
 COORDINATOR = SigningKey.generate()
 LEARNER = "learner 0"
@@ -57,14 +56,11 @@ def weights_of(run: str) -> Weights:
     return DKT.initial_weights(CURRICULUM, seed=len(run))
 
 
-def message(run: str, key: SigningKey = COORDINATOR, sent: Weights | None = None) -> bytes:
+def message(
+    run: str, key: SigningKey = COORDINATOR, sent: Weights | None = None, serial: int = 1
+) -> bytes:
     """A version as the coordinator's registry sends it."""
-    plan = Plan(
-        run=run,
-        curriculum=CURRICULUM.digest,
-        models=(ModelPlan(spec=SPEC, rounds=1, mechanism=PRIVATE),),
-        declared_sizes={"oak": 70},
-    )
+    plan = plan_of(run)
     manifest = Manifest(
         spec=DKT,
         weights=sha256_of(weights_document(weights_of(run))),
@@ -74,7 +70,8 @@ def message(run: str, key: SigningKey = COORDINATOR, sent: Weights | None = None
         participants=("a" * 16,),
         created=datetime.now(UTC),
     )
-    release = Release(plan=plan, round=1, manifests=(SignedManifest.sign(manifest, key),))
+    manifests = (SignedManifest.sign(manifest, key),)
+    release = Release(plan=plan, round=1, serial=serial, manifests=manifests)
     return pack(release, join({"dkt": sent or weights_of(run)}))
 
 
@@ -82,9 +79,9 @@ def version_of(body: bytes) -> str:
     return unpack(body, Release)[0].manifests[0].manifest.version
 
 
-def give(home: NodeHome, run: str) -> str:
+def give(home: NodeHome, run: str, serial: int = 1) -> str:
     """Have the node take a version over, at once; its name."""
-    body = message(run)
+    body = message(run, serial=serial)
     unpack(node_from_home(home).answer_release(body), Receipt)
     return version_of(body)
 
@@ -192,10 +189,11 @@ def test_a_model_that_says_nothing_sensible_never_serves(home, store) -> None:
     activation = Activation(store, CURRICULUM, home.config.policy)
     signs = np.random.default_rng(1).choice([-3e38, 3e38], 10_000).astype(np.float32)
     wild = {name: np.resize(signs, array.shape) for name, array in weights_of("autumn").items()}
-    activation.keep(DKT, wild, "d" * 64, 1)
+    plan = plan_of("wild")
+    activation.keep(Release(plan=plan, round=1, serial=1), {"dkt": wild})
     with np.errstate(all="ignore"):
         list(activation.steps())
-    (version,) = store.released("d" * 64, 1)
+    (version,) = store.released(plan.digest, 1)
     assert "no probabilities" in store.blocked_models()[version.version]
     assert store.active_version("dkt") == old
 
@@ -234,6 +232,41 @@ def test_the_journal_says_which_version_serves_since_when(home, store, service) 
         ("serving", good),
     ]
     assert {tuple(one) for one in said} == {("time", "event", "action", "model", "version")}
+
+
+def test_an_old_release_that_is_sent_again_is_refused_and_the_newer_one_serves_on(
+    home, store
+) -> None:
+    first, second = message("autumn", serial=7), message("next-term", serial=8)
+    for body in (first, second):
+        unpack(node_from_home(home).answer_release(body), Receipt)
+    refusal, _ = unpack(node_from_home(home).answer_release(first), Refusal)
+    assert refusal.code == "old_release"
+    assert store.active_version("dkt") == version_of(second)
+    assert store.blocked_models() == {}
+
+
+def test_an_old_release_does_not_take_the_place_of_one_that_still_waits(home, store) -> None:
+    asked: list[Steps] = []
+    node = node_from_home(home, asked.append)
+    waiting = message("next-term", serial=8)
+    unpack(node.answer_release(waiting), Receipt)
+    refusal, _ = unpack(node.answer_release(message("autumn", serial=7)), Refusal)
+    assert refusal.code == "old_release"
+    list(asked[-1]())
+    assert store.active_version("dkt") == version_of(waiting)
+
+
+def test_the_same_release_may_come_again(home, store) -> None:
+    assert give(home, "autumn", serial=7) == give(home, "autumn", serial=7)
+    assert store.active_version("dkt") == version_of(message("autumn"))
+
+
+def test_the_operator_goes_back_by_a_later_choice_of_the_older_version(home, store) -> None:
+    old = give(home, "autumn", serial=7)
+    give(home, "next-term", serial=8)
+    assert give(home, "autumn", serial=9) == old
+    assert store.active_version("dkt") == old
 
 
 def test_of_two_versions_that_wait_the_later_one_serves(home, store) -> None:

@@ -87,8 +87,10 @@ def test_a_rollback_is_delivered_as_a_promotion_is(home, finish, exchange_of, ho
         Courier(home).deliver(exchange, {11: "north"})
     home.models().rollback()
     Courier(home).deliver(exchange, {11: "north"})
-    runs = [unpack(bodies[11], Release)[0].plan.run for _, bodies in exchange.sent]
-    assert runs == ["autumn", "winter", "autumn"]
+    releases = [unpack(bodies[11], Release)[0] for _, bodies in exchange.sent]
+    assert [one.plan.run for one in releases] == ["autumn", "winter", "autumn"]
+    serials = [one.serial for one in releases]
+    assert serials == sorted(set(serials)), "a node refuses what is older than what it has"
 
 
 def test_models_of_two_runs_come_in_two_messages_of_one_model_each(

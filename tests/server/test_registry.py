@@ -1,12 +1,14 @@
 """Model versions are immutable and signed; what is served is a choice that can be taken back."""
 
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cloister_server.checkpoint import RoundRecord, RunState
-from cloister_server.registry import Lineage, Registry
+from cloister_server.registry import Choice, Lineage, Registry
 from cloister_shared.canonical import digest
 from cloister_shared.errors import ConfigError, PolicyError
 from cloister_shared.model_manifest import Manifest, pseudonym
@@ -117,6 +119,29 @@ def test_promotions_and_rollbacks_change_what_is_served_and_nothing_else(
     }
     assert registry.rollback().models == {one.kind: one.version for one in first}
     assert {file: file.read_bytes() for file in (tmp_path / "registry/versions").iterdir()} == files
+
+
+def test_every_choice_has_a_higher_serial_than_all_before_it(
+    registry, lineage, plan, weights
+) -> None:
+    began = int(time.time())
+    first = registry.add(finished(plan, weights), lineage)[0].version
+    second = registry.add(finished(plan, weights, run="winter"), lineage)[0].version
+    chosen = [
+        registry.promote([first]),
+        registry.promote([second]),
+        registry.promote([second]),
+        registry.rollback(),
+    ]
+    serials = [one.serial for one in chosen]
+    assert serials == sorted(set(serials))
+    assert serials[0] >= began, "one put back from a backup is ahead of what it has forgotten"
+    assert [one.models["dkt"] for one in chosen] == [first, second, second, first]
+
+
+def test_a_clock_that_goes_back_makes_no_serial_lower() -> None:
+    ahead = Choice(since=datetime.now(UTC), serial=2**40, models={})
+    assert Choice.after(ahead, {}).serial == 2**40 + 1
 
 
 def test_there_is_nothing_before_the_first_promotion(registry, lineage, plan, weights) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from cloister_client.histories import History, HistorySource, Purpose
 from cloister_client.ledger import Ledger, Reservation
 from cloister_client.node import Node
 from cloister_server.notary import REGISTER
-from cloister_shared.model_specs import ModelSpec, Weights
+from cloister_shared.messages import Release
+from cloister_shared.model_specs import Weights
 from cloister_shared.privacy.ledger_format import Charge, SignedHead
 
 UNCOMMITTED = ("reserved", "started", "reading", "made", "committing")
@@ -100,8 +101,8 @@ class Fuse:
 def mortal(node: Node, fuse: Fuse) -> Node:
     """The same node, which passes the points of ``fuse``."""
 
-    def install(spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
-        node.install(spec, weights, plan, round_number)
+    def install(release: Release, weights: Mapping[str, Weights]) -> None:
+        node.install(release, weights)
         fuse.reach("installed")
 
     return replace(

@@ -1,5 +1,6 @@
 """Another package's model kind trains beside ours; neither node nor coordinator knows of it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from cloister_server.checkpoint import RunState
 from cloister_server.exchange import Exchange
 from cloister_server.flower import make_server_app
 from cloister_server.rounds import Coordinator
-from cloister_shared.model_specs import SPECS, ModelSpec, Weights
+from cloister_shared.messages import Release
+from cloister_shared.model_specs import SPECS, Weights
 from cloister_shared.model_specs.dkt import DktSpec
 from cloister_shared.plan import LocalTraining, ModelPlan, Plan
 from cloister_shared.privacy import Budget, Mechanism, Policy
@@ -81,8 +83,8 @@ class Consortium:
         self.nodes = {name: self._node(name, start) for name, start in (("elm", 0), ("oak", 300))}
 
     def _node(self, name: str, start: int) -> Node:
-        def install(spec: ModelSpec, weights: Weights, plan: str, round_number: int) -> None:
-            self.installed[name, spec.kind] = weights
+        def install(release: Release, weights: Mapping[str, Weights]) -> None:
+            self.installed |= {(name, kind): arrays for kind, arrays in weights.items()}
 
         learners = {str(seed): make_history(seed) for seed in range(start, start + 300)}
         key = SigningKey.generate()

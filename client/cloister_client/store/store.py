@@ -21,6 +21,7 @@ from cloister_client.store import (
     learner_states,
     learners,
     model_versions,
+    serials,
     tables,
     wishes,
 )
@@ -240,6 +241,24 @@ class Store:
         """
         with self._database.write() as connection:
             return model_versions.add(connection, spec, weights, plan_digest, round_number)
+
+    def add_release(
+        self,
+        models: Sequence[tuple[ModelSpec, Weights]],
+        plan_digest: str,
+        round_number: int,
+        serial: int,
+    ) -> list[ModelVersion]:
+        """Keep a release's models, all of them or none, as :meth:`add_model_version` does one.
+
+        Raises ``PolicyError`` if a release of a higher serial was kept of one of their kinds.
+        """
+        with self._database.write() as connection:
+            serials.advance(connection, [spec.kind for spec, _ in models], serial)
+            return [
+                model_versions.add(connection, spec, weights, plan_digest, round_number)
+                for spec, weights in models
+            ]
 
     def activate(self, kind: str, version: str) -> None:
         """Serve ``version`` of ``kind`` from now on; ``DataError`` if there is none."""

@@ -133,6 +133,14 @@ Index(
     postgresql_where=model_versions.c.active == true(),
 )
 
+release_serials = Table(
+    "release_serials",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("serial", BigInteger, nullable=False),
+)
+"""The highest serial of the releases of each kind that were kept: the coordinator's last choice."""
+
 learner_states = Table(
     "learner_states",
     METADATA,

@@ -5,8 +5,9 @@ oak answers as it should not; a coordinator, with all keys that it has, asks wha
 
 import hashlib
 import io
+import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message
 from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fab_pb2 import Fab
@@ -27,7 +29,8 @@ from cloister_client.fleet.link import FleetLink
 from cloister_client.fleet.messages import ShutOutError
 from cloister_client.joining import join
 from cloister_server.checkpoint import RunState
-from cloister_server.flower import GridExchange
+from cloister_server.flower import GridExchange, Signer
+from cloister_server.flower import _reply as reply_of
 from cloister_server.grid import acquire
 from cloister_server.invitations import Invitations
 from cloister_server.run_folder import Phase, RunFolder, Wanted
@@ -37,8 +40,17 @@ from cloister_shared.bundles import RUN_KEY
 from cloister_shared.errors import PolicyError
 from cloister_shared.frozen import Frozen
 from cloister_shared.journal import Journal
-from cloister_shared.messages import Refusal, TrainRequest, pack, unpack
+from cloister_shared.messages import (
+    Question,
+    Receipt,
+    Refusal,
+    Release,
+    TrainRequest,
+    pack,
+    unpack,
+)
 from cloister_shared.messages import join as joined
+from cloister_shared.requests import SignedTerms, sign_request
 from cloister_shared.signing import SigningKey
 
 pytestmark = [pytest.mark.deploy, pytest.mark.xdist_group("hostile")]
@@ -183,12 +195,10 @@ def second_run(consortium: Trees) -> Iterator[GridExchange]:
         yield exchange
 
 
-def asked(exchange: GridExchange, body: bytes) -> list[bytes]:
+def asked(exchange: GridExchange, body: bytes, question: Question = "train") -> list[bytes]:
     """What all nodes answer."""
-    nodes = exchange.wait_for_nodes(2, DEADLINE_S)
-    return [
-        one.body or b"" for one in exchange.ask("train", dict.fromkeys(nodes, body), 1, DEADLINE_S)
-    ]
+    bodies = dict.fromkeys(exchange.wait_for_nodes(2, DEADLINE_S), body)
+    return [one.body or b"" for one in exchange.ask(question, bodies, 1, DEADLINE_S)]
 
 
 def codes(answers: list[bytes]) -> set[str]:
@@ -242,15 +252,65 @@ def test_what_no_policy_allows_is_refused_by_every_node(
     goes_on(run, "elm")
 
 
-def test_a_request_that_the_coordinator_did_not_sign_is_not_even_read(
+class Late(Signer):
+    """Signs what was to be taken up a minute ago."""
+
+    def terms(self, body: bytes, nodes: Collection[str], deadline_s: float) -> SignedTerms:
+        return sign_request(body, nodes, int(time.time()) - 60, self.key)
+
+
+def named(nodes: Iterable[int]) -> dict[int, str]:
+    """Names for all of them, be they right or wrong."""
+    return dict(zip(nodes, ("elm", "oak"), strict=True))
+
+
+def named_otherwise(nodes: Iterable[int]) -> dict[int, str]:
+    return dict.fromkeys(nodes, "fir")
+
+
+@pytest.mark.parametrize(
+    ("signer_of", "code"),
+    [
+        (lambda key: None, "signature"),
+        (lambda key: Signer(SigningKey.generate(), named), "signature"),
+        (lambda key: Signer(key, named_otherwise), "recipient"),
+        (lambda key: Late(key, named), "expired"),
+    ],
+    ids=["unsigned", "another's key", "another node's", "an old one"],
+)
+def test_a_request_that_is_not_the_coordinators_to_this_node_now_is_not_even_read(
+    consortium: Trees, run: RunFolder, signer_of: Callable[[SigningKey], Signer | None], code: str
+) -> None:
+    signer = signer_of(consortium.home.signing_key())
+    with second_run(consortium) as exchange:
+        altered = GridExchange(exchange._grid, signer)
+        assert codes(asked(altered, request(new_run("hostile", 1)))) == {code}
+    for name in HONEST:
+        assert consortium.journal(name, "fleet", "refused")[-1]["code"] == code
+    goes_on(run, "elm")
+
+
+def test_an_old_release_is_refused_and_the_newer_one_serves_on(
     consortium: Trees, run: RunFolder
 ) -> None:
+    old, new = (
+        pack(Release(plan=state.plan, round=1, serial=serial), joined(state.weights))
+        for serial, state in enumerate((new_run("old", 1), new_run("new", 1)), start=1)
+    )
+
+    def served(name: str) -> str | None:
+        with consortium.nodes[name].store() as store:
+            return store.active_version("dkt")
+
     with second_run(consortium) as exchange:
-        for key in (None, SigningKey.generate()):
-            altered = GridExchange(exchange._grid, key)
-            assert codes(asked(altered, request(new_run("hostile", 1)))) == {"signature"}
-    for name in HONEST:
-        assert consortium.journal(name, "fleet", "refused")[-1]["code"] == "signature"
+        for body in (old, new):
+            for answer in asked(exchange, body, "release"):
+                unpack(answer, Receipt)
+        until(lambda: served("elm") is not None, "elm serves a model", PATIENCE_S)
+        assert codes(asked(exchange, old, "release")) == {"old_release"}
+    with consortium.nodes["elm"].store() as store:
+        (newer,) = store.released(new_run("new", 1).plan.digest, 1)
+    until(lambda: served("elm") == newer.version, "elm serves the newer model", PATIENCE_S)
     goes_on(run, "elm")
 
 
@@ -258,8 +318,10 @@ def test_a_message_of_no_kind_that_we_know_is_refused(consortium: Trees, run: Ru
     with second_run(consortium) as exchange:
         nodes = exchange.wait_for_nodes(2, DEADLINE_S)
         bodies = dict.fromkeys(nodes, request(new_run("hostile", 1)))
-        replies = exchange._exchange(bodies, "query.records", "1", DEADLINE_S, {})
-        assert codes([one.body or b"" for one in replies]) == {"message"}
+        content = next(content for content, _ in exchange._contents(bodies, b"", DEADLINE_S))
+        messages = [Message(content, node, "query.records") for node in nodes]
+        replies = exchange._grid.send_and_receive(messages, timeout=DEADLINE_S)
+        assert codes([reply_of(one).body or b"" for one in replies]) == {"message"}
     goes_on(run, "elm")
 
 
@@ -305,7 +367,7 @@ def test_a_bundle_with_code_in_it_is_refused_unopened(consortium: Trees, run: Ru
     )
     task = acquire(home)
     assert task is not None
-    exchange = GridExchange(task.grid, home.signing_key())
+    exchange = GridExchange(task.grid, Signer(home.signing_key(), named))
     assert codes(asked(exchange, request(new_run("hostile", 1)))) == {"bundle"}
     task.finish()
     control.close()
