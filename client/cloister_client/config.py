@@ -3,7 +3,7 @@
 from pydantic import Field, ValidationInfo, field_validator
 
 from cloister_shared.frozen import Frozen
-from cloister_shared.plan import GroupName, check_groups
+from cloister_shared.plan import Groups
 from cloister_shared.privacy import Policy
 from cloister_shared.signing import PUBLIC_DIGITS
 
@@ -35,7 +35,7 @@ class NodeConfig(Frozen):
     declared_size: int = Field(ge=1)
     evaluation_share: float = Field(default=0.2, ge=0, lt=1)
     cohorts: tuple[str, ...] = Field(default=("all",), min_length=1)
-    groups: tuple[GroupName, ...] = Field(default=(), max_length=20)
+    groups: Groups = ()
     coordinator_key: str | None = Field(default=None, pattern=rf"^[0-9a-f]{{{PUBLIC_DIGITS}}}$")
     store_url: str | None = None
     policy: Policy = Policy()
@@ -58,11 +58,6 @@ class NodeConfig(Frozen):
         if len(set(cohorts)) < len(cohorts):
             raise ValueError("each cohort stands once: it is charged once a round")
         return cohorts
-
-    @field_validator("groups")
-    @classmethod
-    def _check_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
-        return check_groups(groups)
 
     @field_validator("policy")
     @classmethod

@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -35,6 +36,10 @@ def check_groups(groups: tuple[str, ...]) -> tuple[str, ...]:
     if OTHER in groups:
         raise ValueError(f"{OTHER!r} is what learners of no group are called; name it otherwise")
     return groups
+
+
+Groups = Annotated[tuple[GroupName, ...], Field(max_length=20), AfterValidator(check_groups)]
+"""A public vocabulary of groups."""
 
 
 class LocalTraining(Frozen):
@@ -98,12 +103,7 @@ class MetricPlan(Frozen):
     every_rounds: int = Field(ge=1)
     noise_multiplier: float = Field(ge=MIN_NOISE, le=MAX_NOISE)
     bins: int = Field(default=20, ge=2, le=1000)
-    groups: tuple[GroupName, ...] = Field(default=(), max_length=20)
-
-    @field_validator("groups")
-    @classmethod
-    def _check_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
-        return check_groups(groups)
+    groups: Groups = ()
 
     def shape(self, outcome: Outcome) -> tuple[int, int]:
         """(histograms, cells) of what a node sends of one model, laid out row by row."""

@@ -4,19 +4,18 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import BudgetExceededError, ConfigError
 from cloister_shared.frozen import Frozen, describe
 from cloister_shared.model_specs import SPECS, ModelSpec
 from cloister_shared.plan import (
-    GroupName,
+    Groups,
     LocalTraining,
     MetricPlan,
     ModelPlan,
     ServerOptimizer,
-    check_groups,
 )
 from cloister_shared.privacy.budget import Budget
 from cloister_shared.privacy.events import MAX_NOISE, MIN_NOISE
@@ -49,13 +48,8 @@ class PrivateMetrics(Frozen):
     every_rounds: int = Field(ge=1)
     budget_share: float = Field(default=1.0, gt=0, le=1)
     bins: int = Field(default=20, ge=2, le=1000)
-    groups: tuple[GroupName, ...] = Field(default=(), max_length=20)
+    groups: Groups = ()
     """Groups of learners whose figures stand apart, beside one for all others."""
-
-    @field_validator("groups")
-    @classmethod
-    def _check_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
-        return check_groups(groups)
 
 
 def check_kind(kind: str) -> str:

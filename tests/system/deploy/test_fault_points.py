@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.system.deploy import mortal
@@ -31,6 +32,21 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trees]:
         yield running
 
 
+def start_until_all_died(consortium: Trees, name: str, role: str, deaths: Path) -> None:
+    """Start a mortal process again and again, until it has died at every point; then it lives."""
+    command = ("-m", "tests.system.deploy.mortal", role, str(deaths.parent))
+    consortium.start(name, *command)
+
+    def all_died() -> bool:
+        if consortium.running[name].poll() is not None:
+            consortium.start(name, *command)
+        return not mortal.points_left(deaths)
+
+    until(all_died, "all have died", 4 * PATIENCE_S)
+    consortium.running[name].wait()  # of the last point
+    consortium.start(name, *command)
+
+
 def test_a_node_killed_at_any_point_of_an_answer_is_charged_and_the_run_goes_on(
     consortium: Trees,
 ) -> None:
@@ -39,17 +55,7 @@ def test_a_node_killed_at_any_point_of_an_answer_is_charged_and_the_run_goes_on(
     consortium.kill("oak", signal.SIGTERM)
     deaths = consortium.path("oak") / mortal.DEATHS
     mortal.put(deaths, POINTS)
-    command = ("-m", "tests.system.deploy.mortal", "fleet", str(consortium.path("oak")))
-    consortium.start("oak", *command)
-
-    def all_died() -> bool:
-        if consortium.running["oak"].poll() is not None:
-            consortium.start("oak", *command)
-        return not mortal.points_left(deaths)
-
-    until(all_died, "all have died", 4 * PATIENCE_S)
-    consortium.running["oak"].wait()  # of the last point
-    consortium.start("oak", *command)
+    start_until_all_died(consortium, "oak", "fleet", deaths)
     goes_on(folder)
     end(consortium, folder)
     charged, kept = rounds_of(folder, consortium.nodes["oak"])
@@ -62,21 +68,10 @@ def test_a_runner_killed_at_any_point_of_a_round_repeats_none(consortium: Trees)
     points = ("asking", "asked", "received", "learning", "recording")
     deaths = consortium.home.path / mortal.DEATHS
     consortium.kill(COORDINATOR, signal.SIGTERM)
-    home = str(consortium.home.path)
     consortium.start_link()
     mortal.put(deaths, points)
-    command = ("-m", "tests.system.deploy.mortal", "runner", home)
-    consortium.start("runner", *command)
     folder = consortium.order(new_run("points-of-a-runner", 2000))
-
-    def all_died() -> bool:
-        if consortium.running["runner"].poll() is not None:
-            consortium.start("runner", *command)
-        return not mortal.points_left(deaths)
-
-    until(all_died, "all have died", 4 * PATIENCE_S)
-    consortium.running["runner"].wait()  # of the last point
-    consortium.start("runner", *command)
+    start_until_all_died(consortium, "runner", "runner", deaths)
     goes_on(folder)
     end(consortium, folder)
     consortium.kill("runner", signal.SIGTERM)
