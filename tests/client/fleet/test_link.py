@@ -16,7 +16,7 @@ from tests.hosted import Keys, approve, hosted, make_coordinator
 
 from cloister_client.fleet.link import Envelope, FleetLink
 from cloister_client.fleet.messages import CRASHED, LostError, Question, ShutOutError
-from cloister_server import grid as grids
+from cloister_server import round_trip as round_trips
 from cloister_server.exchange import Reply
 from cloister_server.flower import SLACK_S, GridExchange, Signer
 from cloister_server.grid import Task, TaskLostError, acquire
@@ -253,7 +253,7 @@ def test_a_crashed_trainer_is_told_as_an_error_of_the_transport(up: Up) -> None:
 def test_a_message_that_died_with_its_node_is_asked_again(
     up: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grids, "RESEND_S", 0.3)
+    monkeypatch.setattr(round_trips, "RESEND_S", 0.3)
     up.task.grid.slowest_s = 0.1
     link = connected(up)
     answers = up.ask(b"question", OAK)
@@ -266,7 +266,7 @@ def test_a_message_that_died_with_its_node_is_asked_again(
 
 
 def test_one_reply_of_a_node_counts(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grids, "RESEND_S", 0.3)
+    monkeypatch.setattr(round_trips, "RESEND_S", 0.3)
     up.task.grid.slowest_s = 0.1
     oak, elm = connected(up), connected(up, ELM, "elm")
     answers = up.ask(b"question", OAK, ELM)

@@ -1,0 +1,190 @@
+"""An approved node that does not play along, over a link that is up: no other answer is late."""
+
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.supercore.inflatable.inflatable_object import get_object_tree, no_object_id_recompute
+from flwr.superlink.grid import http_grid
+from tests.hosted import Keys, approve, hosted, make_coordinator
+
+from cloister_client.fleet.link import Envelope, FleetLink, _named_errors
+from cloister_client.fleet.messages import LostError
+from cloister_server.grid import QuickGrid, Task, acquire
+from cloister_server.home import CoordinatorHome
+from cloister_server.superlink import Control
+
+OAK, ELM = Keys(), Keys()
+TIME_S, SOON_S = 60.0, 25.0
+"""The time that nodes have, and far less: long enough for a machine that has other work."""
+
+
+@dataclass
+class Up:
+    """A link that is up, a run over it, and two nodes; oak means ill."""
+
+    task: Task
+    oak: FleetLink
+    elm: FleetLink
+
+    @property
+    def grid(self) -> QuickGrid:
+        return self.task.grid
+
+    def ask(self, *links: FleetLink, seconds: float = TIME_S) -> Iterator[Message]:
+        """Ask these nodes in this order."""
+        content = RecordDict({"cloister": ConfigRecord({"body": b"question"})})
+        asked = [Message(content, link.node_id, "train.round", ttl=seconds) for link in links]
+        return self.grid.send_and_receive(asked, timeout=seconds)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHome]:
+    home = make_coordinator(tmp_path_factory.mktemp("coordinator") / "home")
+    approve(home, "oak", OAK)
+    approve(home, "elm", ELM)
+    with hosted(home):
+        yield home
+
+
+@pytest.fixture
+def up(home: CoordinatorHome) -> Iterator[Up]:
+    control = Control(home)
+    control.stop_runs()
+    control.start_run("autumn")
+    task = acquire(home)
+    assert task is not None
+    links = [connected(home, name, keys) for name, keys in (("oak", OAK), ("elm", ELM))]
+    yield Up(task, *links)
+    task.finish()
+    control.close()
+    for link in links:
+        link.close()
+
+
+def connected(home: CoordinatorHome, name: str, keys: Keys) -> FleetLink:
+    address, authority = f"127.0.0.1:{home.config.port}", home.authority_pem().encode()
+    memory: Path = home.path.parent / name
+    link = FleetLink(address, authority, keys.transport, memory, max_bytes=2**20)
+    link.connect()
+    return link
+
+
+def answered_by(link: FleetLink, body: bytes) -> Envelope:
+    """The message that waits for a node, answered as it should be."""
+    envelope = next_message(link)
+    link.open(envelope)
+    link.reply(envelope, body)
+    return envelope
+
+
+def next_message(link: FleetLink) -> Envelope:
+    end = time.monotonic() + SOON_S
+    while (envelope := link.pull()) is None:
+        assert time.monotonic() < end, "no message came"
+        time.sleep(0.02)
+    return envelope
+
+
+def announced(
+    link: FleetLink, envelope: Envelope, tree: ObjectTree | None = None, **changes: float
+) -> None:
+    """Announce an answer and send none of its parts; ``changes`` are of its metadata."""
+    content = RecordDict({"cloister": ConfigRecord({"body": b"held back"})})
+    message = make_message(link._answering(envelope), content, None)
+    with no_object_id_recompute():
+        message.metadata.__dict__["_message_id"] = message.object_id
+        proto = message_to_proto(remove_content_from_message(message))
+        tree = tree or get_object_tree(message)
+    for name, value in changes.items():
+        setattr(proto.metadata, name, value)
+    proto.metadata.message_id = tree.object_id
+    request = PushMessagesRequest(
+        node=link._node, messages_list=[proto], message_object_trees=[tree]
+    )
+    with _named_errors():
+        link._client.PushMessages(request)
+
+
+def body_of(message: Message) -> bytes:
+    return bytes(message.content.config_records["cloister"]["body"])
+
+
+@contextmanager
+def asking(up: Up, *links: FleetLink, seconds: float = TIME_S) -> Iterator["Future[list[bytes]]"]:
+    """Ask these nodes, in this order, until the first has answered; what it said."""
+    replies = up.ask(*links, seconds=seconds)
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(lambda: [body_of(one) for one in islice(replies, 1)])
+
+
+def test_a_reply_that_is_announced_and_held_back_makes_no_other_late(up: Up) -> None:
+    with asking(up, up.oak, up.elm) as first:
+        announced(up.oak, next_message(up.oak))
+        time.sleep(0.5)
+        answered_by(up.elm, b"elm's")
+        assert first.result(SOON_S) == [b"elm's"]
+
+
+def test_a_node_that_withdraws_what_it_is_sent_harms_nobody_but_itself(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower announces a message before it has its parts, and refuses them if it is withdrawn."""
+    push, seen = http_grid.push_objects, []
+
+    def withdraw_first(*given: Any, **options: Any) -> None:
+        if not seen:
+            seen.append(next_message(up.oak))
+            metadata = seen[0].metadata
+            up.oak._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=up.oak._node,
+                    run_id=metadata.run_id,
+                    message_object_id=metadata.message_id,
+                )
+            )
+        push(*given, **options)
+
+    monkeypatch.setattr(http_grid, "push_objects", withdraw_first)
+    with asking(up, up.oak, up.elm) as first:
+        answered_by(up.elm, b"elm's")
+        assert first.result(SOON_S) == [b"elm's"]
+
+
+def test_a_node_that_names_the_parts_of_what_it_is_sent_harms_nobody_but_itself(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower ends the session in which the same root is being pushed."""
+    push, seen = http_grid.push_objects, []
+
+    def name_first(*given: Any, **options: Any) -> None:
+        if not seen:
+            seen.append(next_message(up.oak))
+            announced(up.oak, seen[0], tree=seen[0].parts)
+        push(*given, **options)
+
+    monkeypatch.setattr(http_grid, "push_objects", name_first)
+    with asking(up, up.oak, up.elm) as first:
+        answered_by(up.elm, b"elm's")
+        assert first.result(SOON_S) == [b"elm's"]
+
+
+@pytest.mark.parametrize("field", ["created_at", "ttl"])
+def test_an_answer_that_was_made_at_no_time_makes_no_other_late(up: Up, field: str) -> None:
+    with asking(up, up.oak, up.elm) as first:
+        with suppress(LostError):
+            announced(up.oak, next_message(up.oak), **{field: math.nan})
+        answered_by(up.elm, b"elm's")
+        assert first.result(SOON_S) == [b"elm's"]
