@@ -4,6 +4,7 @@ Every event has a fixed list of fields, and a field holds a number or one word: 
 for free text, so none for what an error or a peer may have put into it.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -81,7 +83,7 @@ FIELDS: dict[Event, frozenset[str]] = {
 
 
 class Journal:
-    """The journal in the file ``path``, of one process; its threads may share it."""
+    """The journal in the file ``path``; threads may share it, and processes the file."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,11 +107,17 @@ class Journal:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, line)
-            is_full = os.fstat(descriptor).st_size >= MAX_BYTES
+            if os.fstat(descriptor).st_size >= MAX_BYTES:
+                self._begin_anew(descriptor)
         finally:
             os.close(descriptor)
-        if is_full:
-            self._path.replace(_older(self._path))
+
+    def _begin_anew(self, full: int) -> None:
+        """Put the full file aside, unless another process has done so at this moment."""
+        fcntl.flock(full, fcntl.LOCK_EX)  # until it is closed
+        with suppress(FileNotFoundError):  # put aside already, and nothing written since
+            if os.path.samestat(os.stat(self._path), os.fstat(full)):
+                self._path.replace(_older(self._path))
 
 
 def read(path: Path, last: int) -> list[Entry]:

@@ -83,6 +83,29 @@ def test_a_peer_cannot_fill_the_disk_by_being_refused(
     assert read(path, 1)[0]["count"] == 199
 
 
+@pytest.mark.parametrize("others", [(Event.REVOKED,), (Event.REVOKED, Event.INVITED)])
+def test_two_processes_that_find_the_journal_full_put_it_aside_once(
+    others: tuple[Event, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(journal, "MAX_BYTES", 100)
+    path, write = tmp_path / "a.jsonl", os.write
+
+    def write_while_another_process_does(descriptor: int, line: bytes) -> int:
+        monkeypatch.setattr(os, "write", write)
+        written = os.write(descriptor, line)
+        for event in others:
+            Journal(path).write(event, node="oak")
+        return written
+
+    monkeypatch.setattr(os, "write", write_while_another_process_does)
+    Journal(path).write(Event.APPROVED, node="elm", fingerprint="f" * 100)
+    assert [one["event"] for one in read(path, 9)] == [Event.APPROVED, *others]
+    assert caplog.text == ""
+
+
 def test_a_journal_on_a_full_disk_stops_nobodys_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
