@@ -27,7 +27,7 @@ SUPERLINK = "superlink.sqlite"
 RUNS, REGISTRY, RUNNING, LOGS = "runs", "registry", "run", "log"
 AUTHORITY_KEY, AUTHORITY, TLS_KEY, TLS = "ca.key", "ca.pem", "tls.key", "tls.pem"
 SIGNING_KEY, SUPEREXEC_SECRET, CONTROL_SECRET = "signing.key", "superexec.secret", "control.secret"
-NODE_JOURNAL = "nodes"
+NODE_JOURNAL, LINK_JOURNAL = "nodes", "link"
 _SECRET_BYTES = 32
 
 
@@ -155,6 +155,10 @@ class CoordinatorHome:
     def journal(self) -> Journal:
         """What became of nodes: invited, joined, approved, revoked; several processes write it."""
         return Journal(self.logs / f"{NODE_JOURNAL}.jsonl")
+
+    def link_journal(self) -> Journal:
+        """What the public listener refused: anybody may have it written, and older lines go."""
+        return Journal(self.logs / f"{LINK_JOURNAL}.jsonl")
 
     def models(self) -> Registry:
         """The model versions."""

@@ -18,10 +18,9 @@ from cloister_shared import __version__
 from cloister_shared.errors import PolicyError
 from cloister_shared.fingerprints import node_fingerprint
 from cloister_shared.frozen import Frozen
+from cloister_shared.journal import Event
 from cloister_shared.kit import JoinRequest, Kit, SignedKit, Standing
 
-REUSED: Final = "kit_reused"
-"""The code of the refusal of whoever uses a kit after somebody else."""
 _TOKEN_BYTES: Final = 32
 _MOST_USES: Final = 20
 """Uses that are kept of one kit: somebody may try for ever."""
@@ -108,14 +107,25 @@ class Invitations:
         )
         token = _digest(request.token)
         issued = self._document.change(lambda issued: _after_use(issued, token, request.node, use))
-        first = issued.invitations[token].uses[0]
-        if first.fingerprint != use.fingerprint:
+        uses = issued.invitations[token].uses
+        is_new = use in uses  # or these keys were shown before
+        if uses[0].fingerprint != use.fingerprint:
+            if is_new:
+                self._note(Event.KIT_REUSED, request.node, use)
             raise PolicyError(
                 "this kit was used before, with other keys: if that was not you, it was stolen; "
                 "call the operator, who sees both uses and can give out a new kit",
-                REUSED,
+                "kit_reused",
             )
-        return self._admit(request, repeated=first != use)
+        member = self._admit(request, repeated=not is_new)
+        if is_new:
+            self._note(Event.JOINED, request.node, use)
+        return member
+
+    def _note(self, event: Event, node: str, use: Use) -> None:
+        """Write it down, once for each use: whoever asks for ever pushes no older line out."""
+        keys = use.fingerprint.replace(" ", "-")
+        self._home.journal().write(event, node=node, address=use.address, fingerprint=keys)
 
     def _kit(self, invitation: Invitation, token: str) -> SignedKit:
         config = self._home.config

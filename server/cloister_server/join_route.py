@@ -14,10 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_server.directory import Member
 from cloister_server.home import CoordinatorHome
-from cloister_server.invitations import REUSED, Invitations
+from cloister_server.invitations import Invitations
 from cloister_shared import __version__
 from cloister_shared.errors import MessageError, PolicyError
-from cloister_shared.fingerprints import node_fingerprint
 from cloister_shared.journal import Event, Journal
 from cloister_shared.kit import (
     MAX_REQUEST_BYTES,
@@ -57,7 +56,7 @@ class JoinLimit:
 def join_app(home: CoordinatorHome) -> ASGIApp:
     """The route, for the listener that nodes reach; it looks at no path."""
     invitations, directory = Invitations(home), home.directory()
-    journal, limit = home.journal(), JoinLimit(home.config.limits.joins_per_minute)
+    limit, journal = JoinLimit(home.config.limits.joins_per_minute), home.link_journal()
 
     def answer(body: bytes, address: str) -> JoinAnswer:
         request = SignedRequest.parse(body)
@@ -103,19 +102,12 @@ def join_app(home: CoordinatorHome) -> ASGIApp:
 def _redeem(
     invitations: Invitations, request: JoinRequest, address: str, journal: Journal
 ) -> Member:
-    """Who has joined; also what is refused is written down."""
-    told = {"node": request.node, "address": address}
-    keys = node_fingerprint(request.signing_key, request.transport_key).replace(" ", "-")
+    """Who has joined; what is refused is written down among what strangers do."""
     try:
-        member = invitations.redeem(request, address)
+        return invitations.redeem(request, address)
     except PolicyError as error:
-        if error.code == REUSED:
-            journal.write(Event.KIT_REUSED, **told, fingerprint=keys)
-        else:
-            journal.write(Event.REFUSED, code=error.code, action="join", node=request.node)
+        journal.write(Event.REFUSED, code=error.code, action="join", node=request.node)
         raise
-    journal.write(Event.JOINED, **told, fingerprint=keys)
-    return member
 
 
 def _own(member: Member | None, request: StandingRequest) -> Member:

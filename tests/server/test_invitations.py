@@ -10,6 +10,7 @@ from cloister_server.config import CoordinatorConfig
 from cloister_server.home import CoordinatorHome
 from cloister_server.invitations import Invitations
 from cloister_shared.errors import PolicyError
+from cloister_shared.journal import Event, read
 from cloister_shared.kit import Standing
 
 CONFIG = CoordinatorConfig(consortium="north", address="127.0.0.1")
@@ -75,6 +76,22 @@ def test_a_stolen_kit_used_twice_is_refused_and_shown(
     assert [use.address for use in uses] == ["203.0.113.9", "10.0.0.1", "10.0.0.1"]
     assert uses[0].fingerprint == thief.fingerprint
     assert home.directory().members() == (thief,)
+
+
+def test_whoever_asks_for_ever_leaves_as_many_lines_as_the_operator_is_shown_uses(
+    home: CoordinatorHome, invitations: Invitations
+) -> None:
+    """More would push out of the journal who joined, and who was approved."""
+    signed = invitations.issue("oak")
+    request = request_with(signed)
+    for _ in range(3):
+        invitations.redeem(request, "10.0.0.1")
+    for _ in range(25):
+        with pytest.raises(PolicyError, match="was used before"):
+            invitations.redeem(request_with(signed), "203.0.113.9")
+    events = [one["event"] for one in read(home.logs / "nodes.jsonl", 100)]
+    assert events == [Event.JOINED, *[Event.KIT_REUSED] * 19]
+    assert len(invitations.uses("oak")[0]) == len(events)
 
 
 def test_whose_kit_was_stolen_joins_with_a_new_one_under_its_name(

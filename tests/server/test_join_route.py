@@ -73,11 +73,15 @@ def test_a_kit_that_is_used_twice_or_not_known_is_written_down(home: Coordinator
     signed = Invitations(home).issue("oak")
     unknown = SignedKit.sign(signed.kit.model_copy(update={"token": "t" * 43}), home.signing_key())
     _post(home, body_of(signed), body_of(signed), body_of(unknown))
-    joined, reused, refused = read(home.logs / "nodes.jsonl", 10)
+    joined, reused = read(home.logs / "nodes.jsonl", 10)
     assert (joined["event"], reused["event"]) == ("joined", "kit reused")
     assert joined["node"] == reused["node"] == "oak"
     assert joined["fingerprint"] != reused["fingerprint"]
-    assert (refused["event"], refused["code"]) == ("refused", "kit")
+    refused = read(home.logs / "link.jsonl", 10)
+    assert [(one["event"], one["code"]) for one in refused] == [
+        ("refused", "kit_reused"),
+        ("refused", "kit"),
+    ]
 
 
 def test_a_request_that_its_keys_owner_did_not_sign_is_refused(home: CoordinatorHome) -> None:

@@ -76,7 +76,7 @@ def test_a_node_is_approved_by_its_fingerprint_alone(home: CoordinatorHome) -> N
     assert member is not None
     assert member.standing is Standing.REVOKED
     told = [entry["event"] for entry in read(home.logs / "nodes.jsonl", 10)]
-    assert told == ["invited", "approved", "revoked"]
+    assert told == ["invited", "joined", "approved", "revoked"]
 
 
 def test_nobody_is_approved_who_did_not_join(home: CoordinatorHome) -> None:
