@@ -73,6 +73,13 @@ class Directory:
         """The member called so."""
         return self._document.read().nodes.get(name)
 
+    def signing_key(self, name: str) -> str | None:
+        """The signing key of the approved member called so."""
+        member = self.get(name)
+        if member is None or member.standing is not Standing.APPROVED:
+            return None
+        return member.signing_key
+
     def by_transport_key(self, key: bytes) -> Member | None:
         """The approved member whose transport key (PEM) this is, to the byte."""
         members = self._document.read()

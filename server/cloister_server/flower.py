@@ -55,9 +55,12 @@ class GridExchange:
         self._signer = signer
 
     def wait_for_nodes(self, count: int, deadline_s: float) -> list[int]:
-        """Poll the grid: Flower's own sampling waits for ever when too few nodes join."""
+        """Poll the grid: Flower's own sampling waits for ever when too few nodes join.
+
+        Where requests are signed, only approved nodes count: Flower holds others for there, too.
+        """
         end = time.monotonic() + deadline_s
-        while len(nodes := sorted(self._grid.get_node_ids())) < count:
+        while len(nodes := self._there()) < count:
             if time.monotonic() >= end:
                 raise RunError(
                     f"{count} nodes are needed, {len(nodes)} joined within {deadline_s:g} s"
@@ -83,6 +86,10 @@ class GridExchange:
             for node in nodes
         ]
         return map(_reply, self._grid.send_and_receive(messages, timeout=deadline_s))
+
+    def _there(self) -> list[int]:
+        nodes = self._grid.get_node_ids()
+        return sorted(nodes if self._signer is None else self._signer.names(nodes))
 
     def _contents(
         self, bodies: Mapping[int, bytes], receipts: bytes, deadline_s: float

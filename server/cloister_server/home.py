@@ -149,8 +149,7 @@ class CoordinatorHome:
 
     def notary(self) -> Notary:
         """What is known of the nodes' ledgers, for all runs; it hears approved nodes alone."""
-        members = {name: one.signing_key for name, one in self.directory().approved().items()}
-        return Notary(self.path / NOTARY, self.signing_key(), members)
+        return Notary(self.path / NOTARY, self.signing_key(), self.directory().signing_key)
 
     def journal(self) -> Journal:
         """What became of nodes: invited, joined, approved, revoked; several processes write it."""

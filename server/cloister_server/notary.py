@@ -6,7 +6,7 @@ when their ledger is an older copy, or one of two.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pydantic import Field
@@ -24,6 +24,10 @@ REGISTER, KEY = "notary.json", "coordinator.key"
 """What the notary keeps in the folder of the runs."""
 RESTORED = "restored"
 """The refusal of a node whose ledger was put back from a backup: it asks for a receipt."""
+
+
+Approved = Callable[[str], str | None]
+"""The signing key of the node of this name that is approved now; ``None`` if there is none."""
 
 
 class RejectedError(MessageError):
@@ -68,16 +72,17 @@ class Notary:
     """Keeps what is known of the nodes in ``path``, or for its own life only if there is none.
 
     Whoever comes first with a name keeps it, with key and ledger. In a consortium nobody can be the
-    first: ``members`` are the approved nodes' keys by name. ``key`` signs the receipts.
-    Several processes may share a file. Raises ``ConfigError`` if it cannot be read.
+    first: ``approved`` is asked each time, so that who was revoked counts no more from then on.
+    ``key`` signs the receipts. Several processes may share a file. Raises ``ConfigError`` if it
+    cannot be read.
     """
 
     def __init__(
-        self, path: Path | None, key: SigningKey, members: Mapping[str, str] | None = None
+        self, path: Path | None, key: SigningKey, approved: Approved | None = None
     ) -> None:
         empty = _Register(nodes={})
         self._key = key
-        self._members = members
+        self._approved = approved
         self._register = _Passing(empty) if path is None else LockedDocument(path, empty)
         self._register.read()
 
@@ -95,8 +100,8 @@ class Notary:
     def keys(self) -> frozenset[str]:
         """The keys of all nodes that took part so far, in a consortium of those still approved."""
         keys = {name: one.key for name, one in self._nodes.items()}
-        if self._members is not None:
-            keys = {name: key for name, key in keys.items() if self._members.get(name) == key}
+        if self._approved is not None:
+            keys = {name: key for name, key in keys.items() if self._approved(name) == key}
         return frozenset(keys.values())
 
     @property
@@ -108,7 +113,7 @@ class Notary:
         """Raise ``RejectedError`` unless the owner of the reply's name said exactly this."""
         if not is_authentic(reply, arrays):
             raise RejectedError("its signature does not fit: it was altered or forged")
-        if self._members is not None and self._members.get(reply.node) != reply.key:
+        if self._approved is not None and self._approved(reply.node) != reply.key:
             raise RejectedError("is not signed with the key of an approved node of this name")
         known = self._nodes.get(reply.node)
         if known is not None and known.key != reply.key:

@@ -89,8 +89,10 @@ class Coordinator:
     is kept as ``RUN.release``."""
     own_notary: Notary | None = None
     """Who knows the nodes; without one, the notary of ``directory``."""
-    names: dict[int, str] = field(default_factory=dict)
-    """Node names by Flower id, as first claimed: one each, for as long as this object runs."""
+    approved: Callable[[Iterable[int]], Mapping[int, str]] | None = None
+    """Which of these ids of Flower's are approved nodes, and what they are called: asked with every
+    question. Without, a name is whose first claims it, for as long as this object runs."""
+    _names: dict[int, str] = field(default_factory=dict, init=False)
 
     @cached_property
     def notary(self) -> Notary:
@@ -122,7 +124,7 @@ class Coordinator:
     def _round(self, state: RunState, exchange: Exchange) -> None:
         began = time.perf_counter()
         number = state.round + 1
-        nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
+        nodes = self._wait_for_nodes(exchange)
         active = self.plan.active(number)
         request = self._train_request(state, number)
         receipts = pack_receipts(self.notary.receipts())
@@ -158,6 +160,14 @@ class Coordinator:
         self._measure(state, exchange)
         self.observe(record, state.weights)
 
+    def _wait_for_nodes(self, exchange: Exchange) -> list[int]:
+        """Ids of the nodes to ask: whoever is there, in a consortium also approved."""
+        nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
+        if self.approved is not None:
+            self._names = dict(self.approved(nodes))
+            nodes = [node for node in nodes if node in self._names]
+        return nodes
+
     def _train_request(self, state: RunState, number: int) -> bytes:
         """What every node gets: always the same bytes for the same state."""
         weights = {
@@ -187,7 +197,7 @@ class Coordinator:
         measured = self.plan.measured(number)
         if metrics is None or not measured or any(one.round == number for one in state.metrics):
             return
-        nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
+        nodes = self._wait_for_nodes(exchange)
         weights = join({model.spec.kind: state.weights[model.spec.kind] for model in measured})
         request = pack(EvaluateRequest(plan=self.plan, round=number), weights)
         replies = exchange.ask(
@@ -224,10 +234,10 @@ class Coordinator:
         The notary learns how far the ledgers of those that count have come, and who asks for it.
         """
         tally = _Tally()
-        senders = {name: sender for sender, name in self.names.items()}
+        senders = {name: sender for sender, name in self._names.items()}
         for reply in replies:
             tally.bytes_up += len(reply.body or b"")
-            label = self.names.get(reply.sender, f"node {reply.sender}")
+            label = self._names.get(reply.sender, f"node {reply.sender}")
             try:
                 header, found = self._accept(reply, accept_body)
                 name = header.node
@@ -235,7 +245,7 @@ class Coordinator:
                     raise RejectedError("gave another node's name")
                 if name in tally.accepted:
                     raise RejectedError("answered twice")
-                self.names[reply.sender] = name
+                self._names[reply.sender] = name
                 count(name, found)
                 tally.accepted[name] = header
             except MessageError as error:
@@ -251,7 +261,7 @@ class Coordinator:
         if reply.body is None:
             raise RejectedError(reply.error)
         header, found = accept_body(reply.body)
-        if self.names.get(reply.sender, header.node) != header.node:
+        if self._names.get(reply.sender, header.node) != header.node:
             raise RejectedError("changed its name")
         return header, found
 
@@ -267,7 +277,7 @@ class Coordinator:
             return
         release = pack(Release(plan=self.plan, round=state.round), join(state.weights))
         write_durably(self.directory / f"{self.plan.run}.release", release)
-        nodes = exchange.wait_for_nodes(self.plan.quorum, self.plan.deadline_s)
+        nodes = self._wait_for_nodes(exchange)
         replies = exchange.ask(
             "release", dict.fromkeys(nodes, release), state.round, self.plan.deadline_s
         )

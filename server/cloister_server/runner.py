@@ -48,6 +48,7 @@ class Runner:
         self._home = home
         self._journal = journal
         self._control = Control(home)
+        self._roll = Roll(home, self._control)
         self._is_clean = False
         self._deliver_after = 0.0
 
@@ -139,7 +140,7 @@ class Runner:
                 audit=folder.audit,
                 publish=lambda state: publish(self._home, folder, state),
                 own_notary=self._home.notary(),
-                names=approved_names(self._home, self._control.nodes()),
+                approved=self._roll.names,
             ).run(exchange)
 
     @contextmanager
@@ -149,8 +150,7 @@ class Runner:
         task = _taken(self._home)
         error = ""
         try:
-            signer = Signer(self._home.signing_key(), Roll(self._home, self._control).names)
-            yield GridExchange(task.grid, signer)
+            yield GridExchange(task.grid, Signer(self._home.signing_key(), self._roll.names))
         except BaseException as failure:
             error = type(failure).__name__
             raise

@@ -22,11 +22,17 @@ corrections of the bias only lower it. (Kingma and Ba 2015, §2.1 bound a single
 """
 
 
+_HEADER_BYTES = 64 * 1024
+"""Far more than a header and the names of a few arrays have."""
+_NUMBER_BYTES = 4
+
+
 def accept(
     body: bytes, plan: Plan, round_number: int, notary: Notary
 ) -> tuple[Contribution, dict[str, Weights]]:
     """A contribution that counts, with its deltas by model kind, or ``RejectedError``."""
     models = plan.active(round_number)
+    _check_length(body, sum(model.spec.dimension for model in models))
     header, arrays = _answered(body, Contribution, plan, round_number, models=models, notary=notary)
     slack = 1.0 if plan.compression == "none" else NORM_SLACK
     deltas: dict[str, Weights] = {}
@@ -43,18 +49,27 @@ def accept_metrics(
     """A report that counts, with an array of histograms by model kind, or ``RejectedError``.
 
     Their length, and that they are finite, is all that can be checked: how many evaluation learners
-    a node has is not public.
+    a node has is not public. Whatever float32 holds can be summed and squared in doubles.
     """
     models = plan.measured(round_number)
+    _check_length(body, sum(math.prod(metrics.shape(model.spec.outcome)) for model in models))
     header, arrays = _answered(body, MetricReport, plan, round_number, models=models, notary=notary)
     histograms: dict[str, Floats] = {}
     for model in models:
         kind, length = model.spec.kind, math.prod(metrics.shape(model.spec.outcome))
         histogram = arrays[kind].get("histogram", np.zeros(0, np.float32))
-        if histogram.shape != (length,) or not np.isfinite(histogram).all():
-            raise RejectedError(f"{kind}: is not {length} finite numbers")
+        is_row = histogram.shape == (length,) and histogram.dtype == np.float32
+        if not (is_row and np.isfinite(histogram).all()):
+            raise RejectedError(f"{kind}: is not {length} finite numbers of float32")
         histograms[kind] = histogram.astype(np.float64)
     return header, histograms
+
+
+def _check_length(body: bytes, numbers: int) -> None:
+    """Refuse an answer unread that has more bytes than so many numbers: to read it takes long."""
+    most = _HEADER_BYTES + _NUMBER_BYTES * numbers
+    if len(body) > most:
+        raise RejectedError(f"has {len(body)} bytes, and {most} at the most are of such an answer")
 
 
 def _answered(

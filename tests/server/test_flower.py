@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from cloister_server.exchange import Reply
-from cloister_server.flower import GridExchange, make_server_app
+from cloister_server.flower import GridExchange, Signer, make_server_app
 from cloister_shared.errors import RunError
 from cloister_shared.messages import (
     BODY_KEY,
@@ -19,6 +19,7 @@ from cloister_shared.messages import (
     RELEASE_ACTION,
     TRAIN_ACTION,
 )
+from cloister_shared.signing import SigningKey
 from cloister_simulations.backend.in_process import InProcessGrid, run_in_process
 
 Handler = Callable[[Message, Context], Message]
@@ -188,6 +189,15 @@ def test_nodes_that_are_there_are_found_at_once() -> None:
 def test_nodes_that_join_are_waited_for() -> None:
     grid = JoiningGrid(app_of(lambda message, context: message), {})
     assert GridExchange(grid).wait_for_nodes(3, 60.0) == [8, 9, 10]
+
+
+def test_who_is_there_but_not_approved_does_not_count_for_enough() -> None:
+    """Flower holds a revoked node for there until its heartbeat expires."""
+    signer = Signer(
+        SigningKey.generate(), lambda nodes: {one: str(one) for one in nodes if one < 9}
+    )
+    grid = JoiningGrid(app_of(lambda message, context: message), {})
+    assert GridExchange(grid, signer).wait_for_nodes(2, 60.0) == [7, 8]
 
 
 def test_too_few_nodes_are_a_run_error_after_the_deadline_not_an_endless_wait() -> None:

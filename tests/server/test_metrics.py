@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloister_server.checkpoint import RunState, read_checkpoint
 from cloister_server.metrics import federated_figures
@@ -23,7 +25,7 @@ from cloister_shared.messages import (
 )
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import MetricPlan, Plan
-from cloister_shared.privacy.figures import private_figures
+from cloister_shared.privacy.figures import breakdown, private_figures
 
 from .conftest import DOCUMENT, Answer, MemoryExchange, signed
 
@@ -197,11 +199,25 @@ def reported(plan: Plan, histogram: np.ndarray, name: str = "dkt/histogram") -> 
         lambda plan: reported(plan, np.zeros(10), "dkt/other"),
         lambda plan: reported(plan, np.zeros(11), "recommender/histogram"),
         lambda plan: reported(plan, np.zeros(10), "loose"),
+        lambda plan: signed(
+            MetricReport(plan=plan.digest, round=3, node="north"),
+            {"dkt/histogram": np.full(10, 1e300)},
+        ),
     ],
 )
 def test_a_report_that_does_not_answer_the_question_does_not_count(plan, tmp_path, body):
     with pytest.raises(MessageError):
         accept_metrics(body(plan), plan, METRICS, 3, Notary.passing())
+
+
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=10, max_size=10)
+)
+def test_whatever_a_node_says_the_figures_are_numbers_or_none(noise: list[float]) -> None:
+    histogram = np.array(noise, np.float32).astype(np.float64)
+    for deviation in (0.0, 2.0):
+        private_figures(histogram, "binary", deviation)
+        breakdown(np.stack([histogram, -histogram / 3]), "binary", deviation, ("a",))
 
 
 def test_the_order_of_arrival_changes_nothing(plan):

@@ -247,10 +247,10 @@ def test_what_a_slow_run_learns_late_takes_back_nothing_that_a_faster_one_has_se
 def test_who_was_revoked_signs_no_more_audits(tmp_path: Path) -> None:
     path = tmp_path / REGISTER
     members = {"north": KEY.public}
-    answered(Notary(path, OTHER_KEY, members), contribution(head(2)))
-    assert Notary(path, OTHER_KEY, members).keys == {KEY.public}
-    assert Notary(path, OTHER_KEY, {}).keys == frozenset()
-    assert Notary(path, OTHER_KEY, {"north": OTHER_KEY.public}).keys == frozenset()
+    answered(Notary(path, OTHER_KEY, members.get), contribution(head(2)))
+    assert Notary(path, OTHER_KEY, members.get).keys == {KEY.public}
+    assert Notary(path, OTHER_KEY, {}.get).keys == frozenset()
+    assert Notary(path, OTHER_KEY, {"north": OTHER_KEY.public}.get).keys == frozenset()
 
 
 def test_the_last_answer_of_each_run_may_come_again_and_changes_nothing(notary: Notary) -> None:

@@ -13,6 +13,7 @@ from cloister_shared.errors import MessageError
 from cloister_shared.messages import Contribution, Receipt, Refusal, split, unpack
 from cloister_shared.model_specs import Weights
 from cloister_shared.plan import ModelPlan, Plan
+from cloister_shared.privacy.ledger_format import SignedHead
 from cloister_shared.privacy.noise import KeyedNoise, gaussian
 
 from .conftest import signed
@@ -36,6 +37,29 @@ def test_an_honest_contribution_counts(plan: Plan, contribute: Contribute, notar
         assert header.node == "south"
         assert deltas.keys() == {model.spec.kind for model in plan.active(number)}
         np.testing.assert_array_equal(deltas["dkt"]["input"], deltas_of(body)["dkt"]["input"])
+
+
+def test_an_answer_with_more_bytes_than_it_can_have_is_refused_unread(
+    plan: Plan, contribute: Contribute, notary: Notary
+) -> None:
+    """To read a million arrays without a number takes long."""
+    body = contribute(plan, "south", 1)
+    for _ in range(2):
+        accept(body, plan, 1, notary)
+    with pytest.raises(MessageError, match="bytes, and"):
+        accept(body + bytes(100_000), plan, 1, notary)
+
+
+@pytest.mark.parametrize(
+    "change", [{"digest": "x" * 5000}, {"ledger": "x" * 5000}, {"length": 10**300}]
+)
+def test_what_all_nodes_are_told_of_a_ledger_is_short(
+    plan: Plan, notary: Notary, change: dict[str, Any]
+) -> None:
+    head = SignedHead(ledger="ledger", length=1, digest="0").model_copy(update=change)
+    header = Contribution(plan=plan.digest, round=1, node="north").model_copy(update={"head": head})
+    with pytest.raises(MessageError, match="bad Contribution: head"):
+        accept(signed(header), plan, 1, notary)
 
 
 def altered(kind: str, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Any:

@@ -113,6 +113,10 @@ class Commit(Link):
     payload_digest: str
 
 
+MAX_DIGITS = 64
+"""Of a ledger's name and of a digest: the coordinator tells all nodes what one node said of these."""
+
+
 class Signed(Frozen):
     """A document about the first ``length`` entries of a ledger, and its signature.
 
@@ -121,9 +125,9 @@ class Signed(Frozen):
 
     purpose: ClassVar[str]
     """Keeps a signature under one kind of document from fitting another."""
-    ledger: str
-    length: int = Field(ge=0)
-    digest: str
+    ledger: str = Field(max_length=MAX_DIGITS)
+    length: int = Field(ge=0, le=2**53)
+    digest: str = Field(max_length=MAX_DIGITS)
     signature: str = ""
 
     def signed(self, key: SigningKey) -> Self:
