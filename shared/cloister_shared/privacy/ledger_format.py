@@ -114,7 +114,7 @@ class Commit(Link):
 
 
 MAX_DIGITS = 64
-"""Of a ledger's name and of a digest: the coordinator tells all nodes what one node said of these."""
+"""Of a ledger's name and of a digest: all nodes are told what one said of these."""
 
 
 class Signed(Frozen):
