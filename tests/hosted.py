@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.waiting import free_port, until
 
-from cloister_server.config import CoordinatorConfig
+from cloister_server.config import CoordinatorConfig, Limits
 from cloister_server.directory import Member
 from cloister_server.home import CoordinatorHome
 from cloister_server.join_route import join_app
@@ -51,6 +51,8 @@ def make_coordinator(folder: Path, curriculum: Curriculum = CURRICULUM) -> Coord
         port=free_port(),
         control_port=free_port(),
         console_port=free_port(),
+        # The tests' strangers all come from one address.
+        limits=Limits(connections_per_address=500),
     )
     return CoordinatorHome.create(folder, config, curriculum)
 

@@ -16,17 +16,22 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Limits(Frozen):
     """What the public listener takes of one peer, before anything else looks at it.
 
-    ``max_body_mib`` bounds one request's body, ``body_seconds`` the time it may take to arrive.
+    ``max_body_mib`` bounds one request's body, ``body_seconds`` the time it may take to arrive,
+    ``head_seconds`` that of a request's headers, the first one's together with the TLS handshake.
     A node may send ``requests_per_second`` in the long run and ``burst`` at once; an address may
-    ask to join ``joins_per_minute`` times. ``connections`` are those of all peers together.
+    ask to join ``joins_per_minute`` times. ``connections`` are those of all peers together,
+    ``connections_per_address`` those of one address (IPv6: one /64) whose peers have not proved yet
+    which nodes they are, and those of one node.
     """
 
     max_body_mib: int = Field(default=64, ge=1, le=1024)
     body_seconds: float = Field(default=60.0, gt=0)
+    head_seconds: float = Field(default=10.0, gt=0)
     requests_per_second: float = Field(default=60.0, gt=0)
     burst: int = Field(default=300, ge=1)
     joins_per_minute: int = Field(default=6, ge=1)
     connections: int = Field(default=500, ge=1)
+    connections_per_address: int = Field(default=64, ge=1)
 
     @property
     def max_body_bytes(self) -> int:

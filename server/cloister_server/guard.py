@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloister_server.announcements import flaw
 from cloister_server.config import Limits
+from cloister_server.seldom import Heard
 
 FLEET, CONTROL, RUNTIME = "/v1/fleet/", "/v1/control/", "/v1/runtime/"
 FLEET_PATHS = frozenset(
@@ -45,6 +47,8 @@ FLEET_PATHS = frozenset(
 PUBLIC_KEY, SIGNATURE, TIMESTAMP = b"flwr-public-key", b"flwr-signature", b"flwr-timestamp"
 _ONCE = (PUBLIC_KEY, SIGNATURE, TIMESTAMP, b"content-length")
 CONTROL_HEADER = "x-cloister-control"
+RECOGNISE = "cloister.recognise"
+"""Extension of a request's scope: ``as`` counts its connection for a node; false if it has many."""
 OLDEST_S, NEWEST_S = 305.0, -5.0
 """Flower's window for the age of a signed timestamp."""
 
@@ -52,13 +56,15 @@ _LIGHT_BYTES = 64 * 1024
 _HEAVY_AT_ONCE = 4
 """Bodies beyond ``_LIGHT_BYTES`` that are in memory at one time, in either direction."""
 
+_ANNOUNCE, _PUSH, _PULL = (FLEET + name for name in ("push-messages", "push-object", "pull-object"))
+_ANNOUNCED_SHARE = 0.1
+"""Of a node's requests, how many may announce answers: each leaves rows in Flower's database."""
+
 _OF_ONE_NODE = 2
 """Requests of one node with such bodies that are looked at: one, and one that waits for it."""
 
 Named = Callable[[bytes], str | None]
 """The name of the approved node with this transport key (PEM), if there is one."""
-Heard = Callable[[str, str], None]
-"""Told of a refusal: the reason, and the node's name or the peer's address."""
 
 
 class _RefusedError(Exception):
@@ -101,6 +107,10 @@ class FleetGuard:
         self._limits = limits
         self._heard = heard
         self._rate = RateLimit(limits.requests_per_second, limits.burst)
+        self._announced = RateLimit(
+            _ANNOUNCED_SHARE * limits.requests_per_second,
+            max(1.0, _ANNOUNCED_SHARE * limits.burst),
+        )
         self._slots = asyncio.Semaphore(_HEAVY_AT_ONCE)
         self._turns: dict[str, asyncio.Lock] = {}
         self._here: Counter[str] = Counter()
@@ -111,11 +121,11 @@ class FleetGuard:
             return
         try:
             node, length = self._admit(scope)
-            if length > _LIGHT_BYTES or scope["path"] == FLEET + "pull-object":
+            if length > _LIGHT_BYTES or scope["path"] == _PULL:
                 async with self._alone(node), self._slots:
-                    await self._serve(scope, receive, send, length)
+                    await self._serve(scope, receive, send, node, length)
             else:
-                await self._serve(scope, receive, send, length)
+                await self._serve(scope, receive, send, node, length)
         except _RefusedError as refusal:
             self._heard(refusal.reason, refusal.peer or _address(scope))
             await refuse(send, refusal.status)
@@ -130,12 +140,18 @@ class FleetGuard:
         if len(set(once)) < len(once):
             raise _RefusedError(400, "header")  # one of us would read the first, the other the last
         length = _length(headers)
-        if length > self._limits.max_body_bytes:
+        if length > (self._limits.max_body_bytes if scope["path"] == _PUSH else _LIGHT_BYTES):
             raise _RefusedError(413, "size")
         node = self._authenticated(headers)
-        if not self._rate.takes(node, asyncio.get_running_loop().time()):
+        if not _recognised(scope, node):
+            raise _RefusedError(429, "crowd", node)
+        if not self._has_share(scope["path"], node, asyncio.get_running_loop().time()):
             raise _RefusedError(429, "rate", node)
         return node, length
+
+    def _has_share(self, path: str, node: str, now: float) -> bool:
+        is_taken = self._rate.takes(node, now)
+        return is_taken and (path != _ANNOUNCE or self._announced.takes(node, now))
 
     def _authenticated(self, headers: Mapping[bytes, bytes]) -> str:
         try:
@@ -163,12 +179,17 @@ class FleetGuard:
         finally:
             self._here[node] -= 1
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, length: int) -> None:
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, node: str, length: int
+    ) -> None:
         """Take the whole body, then let ``app`` answer; a peer that is too slow is cut off."""
         answering = _Answering(send)
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 body = await _body(receive, length)
+                found = flaw(body) if scope["path"] == _ANNOUNCE else None
+                if found is not None:
+                    raise _RefusedError(400, found, node)
                 await self._app(scope, _Replay(body, receive), answering)
         except TimeoutError as error:
             if not answering.began:
@@ -249,6 +270,11 @@ async def _body(receive: Receive, length: int) -> bytes:
         if len(body) > length:
             raise _RefusedError(413, "size")
     return bytes(body)
+
+
+def _recognised(scope: Scope, node: str) -> bool:
+    """Whether the connection may count for the node."""
+    return bool(scope["extensions"][RECOGNISE]["as"](node))
 
 
 def _length(headers: Mapping[bytes, bytes]) -> int:

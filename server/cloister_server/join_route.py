@@ -5,8 +5,6 @@ changes is a list for the operator to look at.
 """
 
 import asyncio
-from collections import Counter
-from ipaddress import ip_address, ip_network
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -15,9 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cloister_server.directory import Member
 from cloister_server.home import CoordinatorHome
 from cloister_server.invitations import Invitations
+from cloister_server.join_limit import JoinLimit
+from cloister_server.seldom import Heard, Seldom
 from cloister_shared import __version__
 from cloister_shared.errors import MessageError, PolicyError
-from cloister_shared.journal import Event, Journal
+from cloister_shared.journal import Event
 from cloister_shared.kit import (
     MAX_REQUEST_BYTES,
     JoinAnswer,
@@ -27,41 +27,20 @@ from cloister_shared.kit import (
 )
 
 _BODY_SECONDS = 10.0
-_WINDOW_SECONDS = 60.0
-_ADDRESSES = 50
-"""How many addresses' shares all of them have together: a bound for whoever has many."""
-
-
-class JoinLimit:
-    """Lets ``per_minute`` requests of one address through in a minute, and 50 times that in all."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._since = float("-inf")
-        self._counts: Counter[str] = Counter()
-
-    def takes(self, address: str, now: float) -> bool:
-        """Whether one more is taken at ``now`` (seconds of a monotonic clock)."""
-        if now - self._since >= _WINDOW_SECONDS:
-            self._since = now
-            self._counts.clear()
-        network = _network(address)
-        full = self._counts.total() >= _ADDRESSES * self._per_minute
-        if full or self._counts[network] >= self._per_minute:
-            return False
-        self._counts[network] += 1
-        return True
 
 
 def join_app(home: CoordinatorHome) -> ASGIApp:
     """The route, for the listener that nodes reach; it looks at no path."""
     invitations, directory = Invitations(home), home.directory()
     limit, journal = JoinLimit(home.config.limits.joins_per_minute), home.link_journal()
+    refused = Seldom(
+        lambda code, node, _: journal.write(Event.REFUSED, code=code, action="join", node=node)
+    )
 
     def answer(body: bytes, address: str) -> JoinAnswer:
         request = SignedRequest.parse(body)
         if isinstance(request, JoinRequest):
-            member = _redeem(invitations, request, address, journal)
+            member = _redeem(invitations, request, address, refused)
         else:
             member = _own(directory.get(request.node), request)
         return JoinAnswer(
@@ -99,14 +78,12 @@ def join_app(home: CoordinatorHome) -> ASGIApp:
     return app
 
 
-def _redeem(
-    invitations: Invitations, request: JoinRequest, address: str, journal: Journal
-) -> Member:
+def _redeem(invitations: Invitations, request: JoinRequest, address: str, refused: Heard) -> Member:
     """Who has joined; what is refused is written down among what strangers do."""
     try:
         return invitations.redeem(request, address)
     except PolicyError as error:
-        journal.write(Event.REFUSED, code=error.code, action="join", node=request.node)
+        refused(error.code, request.node)
         raise
 
 
@@ -130,12 +107,3 @@ async def _body(request: Request) -> bytes:
 
 def _error(status: int, sentence: str) -> Response:
     return JSONResponse({"error": sentence}, status, {"connection": "close"})
-
-
-def _network(address: str) -> str:
-    """The address, or the /64 network of it where one machine has that many."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    return address if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))

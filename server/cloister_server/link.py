@@ -1,18 +1,24 @@
 """The coordinator's network: one SuperLink, a listener for nodes and one for this machine alone."""
 
 import asyncio
+import logging
+import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio.to_thread
 import uvicorn
+from flwr.supercore.logger import LOGGER_NAME
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_server.directory import Directory, Member
-from cloister_server.guard import ControlGuard, FleetGuard, Heard
+from cloister_server.door import Door
+from cloister_server.guard import ControlGuard, FleetGuard
 from cloister_server.home import CoordinatorHome
+from cloister_server.listener import PublicServer, QuietServer
+from cloister_server.seldom import Heard, Seldom, SeldomLogged, Told
 from cloister_server.superlink import LOOPBACK, Control, make_app
 from cloister_shared.errors import ServiceError
 from cloister_shared.kit import JOIN_PATH
@@ -21,18 +27,12 @@ _THREADS = 4
 """Calls that Flower works on at one time; each has a connection to SQLite of its own."""
 _LOOK_S = 0.5
 """Between looks whether the operator has approved a node."""
-_KEEP_ALIVE_S = 75
 _GRACE_S = 3
-"""At the end, for calls that are worked on; idle nodes do not hear that it is the end."""
-
-
-class _Server(uvicorn.Server):
-    """One of two in a process: signals are for both, see :func:`serve_link`."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
+"""At the end, for calls that are worked on."""
+_OTHER_FILES = 512
+"""Beside connections: databases, journals, loopback, and peers that are just being turned away."""
+_LOUD = ("uvicorn.error", "asyncio", LOGGER_NAME)
+"""Loggers that complain, at length, of what peers did."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,30 @@ class PublicListener:
 
 
 def serve_link(
-    home: CoordinatorHome, join: ASGIApp, heard: Heard, ready: Callable[[], None] = lambda: None
+    home: CoordinatorHome, join: ASGIApp, told: Told, ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Serve until SIGTERM or SIGINT; ``heard`` is told of what the guard refuses.
+    """Serve until SIGTERM or SIGINT; ``told`` hears of what is refused, some times a minute.
 
-    ``ready`` is called once both listeners listen. Raises ``ServiceError`` if an address is taken.
+    ``ready`` is called once both listeners listen. Raises ``ServiceError`` if an address is taken,
+    or if this process may not open files enough.
     """
-    asyncio.run(_serve(home, join, heard, ready))
+    allow_files(home.config.limits.connections)
+    for name in _LOUD:
+        logging.getLogger(name).addFilter(SeldomLogged())
+    asyncio.run(_serve(home, join, Seldom(told), ready))
+
+
+def allow_files(connections: int) -> None:
+    """Let this process have so many connections open at once; ``ServiceError`` if it may not."""
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ServiceError(
+            f"limits.connections is {connections}, for which {wanted} open files are needed; this "
+            f"process may have {hard}: raise LimitNOFILE of its unit (ulimit -n), or lower it"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(
@@ -78,10 +95,9 @@ async def _serve(
         beside.cancel()
 
 
-def servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Server, _Server]:
+def servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[QuietServer, PublicServer]:
     """One SuperLink, served on loopback and, guarded, to everybody."""
     app, config, directory = make_app(home), home.config, home.directory()
-    certificate, key = home.tls_files()
     guarded = FleetGuard(app, lambda key: _name(directory, key), config.limits, heard)
     private = uvicorn.Config(
         ControlGuard(app, home.control_secret()),
@@ -93,28 +109,20 @@ def servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[_Server
         log_config=None,
         access_log=False,
     )
-    public = uvicorn.Config(
+    public = PublicServer(
         PublicListener(guarded, join),
-        host=config.listen,
-        port=config.port,
-        lifespan="off",
-        ws="none",
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-        limit_concurrency=config.limits.connections,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_GRACE_S,
-        log_config=None,
-        access_log=False,
+        Door(config.limits, heard),
+        (config.listen, config.port),
+        home.tls_files(),
     )
-    return _Server(private), _Server(public)
+    return QuietServer(private), public
 
 
-async def _run(server: _Server, stop: Callable[[], None]) -> None:
+async def _run(server: QuietServer, stop: Callable[[], None]) -> None:
     """Serve; when one server ends, both do."""
     try:
         await server.serve()
-    except SystemExit as error:  # uvicorn's way to say that it cannot listen
+    except (SystemExit, OSError) as error:  # uvicorn's way to say that it cannot listen, and ours
         address = f"{server.config.host}:{server.config.port}"
         raise ServiceError(
             f"cannot listen on {address}: is the coordinator up already, or the port taken?"
@@ -129,7 +137,7 @@ def _name(directory: Directory, key: bytes) -> str | None:
 
 
 async def _once_up(
-    both: tuple[_Server, ...], home: CoordinatorHome, ready: Callable[[], None]
+    both: tuple[QuietServer, ...], home: CoordinatorHome, ready: Callable[[], None]
 ) -> None:
     while not all(server.started for server in both):
         await asyncio.sleep(_LOOK_S / 10)

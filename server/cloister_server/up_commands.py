@@ -61,11 +61,11 @@ def link(folder: Folder) -> None:
     home = CoordinatorHome.open(folder)
     journal = Journal(tree_of(home.path).journal(LINK))
 
-    def heard(reason: str, peer: str) -> None:
-        journal.write(Event.SHUT_OUT, code=reason, address=peer)
+    def told(reason: str, peer: str, count: int) -> None:
+        journal.write(Event.SHUT_OUT, code=reason, address=peer, count=count)
 
     address = f"{home.config.listen}:{home.config.port}"
-    serve_link(home, join_app(home), heard, lambda: _ready(journal, LINK, address))
+    serve_link(home, join_app(home), told, lambda: _ready(journal, LINK, address))
 
 
 def runner(folder: Folder) -> None:

@@ -4,18 +4,16 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.server.proofs import KEY, NAMES, STRANGER, pem, signed
 
 from cloister_server.config import Limits
 from cloister_server.guard import (
     CONTROL_HEADER,
     FLEET_PATHS,
     PUBLIC_KEY,
+    RECOGNISE,
     SIGNATURE,
     TIMESTAMP,
     ControlGuard,
@@ -23,29 +21,9 @@ from cloister_server.guard import (
     RateLimit,
 )
 
-KEY, STRANGER = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
 PULL, PUSH = "/v1/fleet/pull-messages", "/v1/fleet/push-object"
+ANNOUNCE = "/v1/fleet/push-messages"
 MIB = 2**20
-
-
-def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-NAMES = {pem(KEY): "oak"}
-
-
-def signed(
-    key: ec.EllipticCurvePrivateKey = KEY, age_s: float = 0.0, length: int = 4
-) -> dict[bytes, bytes]:
-    """What a node sends along, signed ``age_s`` seconds ago."""
-    timestamp = (datetime.now(UTC) - timedelta(seconds=age_s)).isoformat().encode()
-    return {
-        PUBLIC_KEY: b64encode(pem(key)),
-        SIGNATURE: b64encode(key.sign(timestamp, ec.ECDSA(SHA256()))),
-        TIMESTAMP: timestamp,
-        b"content-length": str(length).encode(),
-    }
 
 
 @dataclass
@@ -78,6 +56,7 @@ class Peer:
         path: str,
         headers: dict[bytes, bytes] | list[tuple[bytes, bytes]],
         method: str = "POST",
+        recognise: Callable[[str], bool] = lambda name: True,
     ) -> int:
         scope = {
             "type": "http",
@@ -85,6 +64,7 @@ class Peer:
             "path": path,
             "headers": list(headers.items()) if isinstance(headers, dict) else headers,
             "client": ("192.0.2.1", 4000),
+            "extensions": {RECOGNISE: {"as": recognise}},
         }
         await guard(scope, self.receive, self.send)
         assert len(self.statuses) == 1
@@ -225,6 +205,42 @@ def test_a_body_longer_than_it_was_told_to_be_is_cut_off() -> None:
 def test_a_peer_that_sends_too_slowly_is_cut_off() -> None:
     status, _, flower, heard = ask(signed(), Peer(pause_s=5.0), body_seconds=0.05)
     assert (status, flower.bodies, heard) == (408, [], [("slow", "192.0.2.1")])
+
+
+def test_only_a_part_of_an_answer_may_be_large() -> None:
+    for path in sorted(FLEET_PATHS - {PUSH}):
+        status, peer, _, heard = ask(signed(length=64 * 1024 + 1), path=path)
+        assert (status, peer.read, heard) == (413, 0, [("size", "192.0.2.1")]), path
+
+
+def test_a_node_announces_answers_more_seldom_than_it_asks() -> None:
+    """Each of them leaves rows in Flower's database, which lie there until the run is over."""
+    guard, heard = guarded(Flower(), requests_per_second=0.01, burst=20)
+
+    async def thrice() -> list[int]:
+        return [await Peer([b"\xff"]).ask(guard, ANNOUNCE, signed(length=1)) for _ in range(3)]
+
+    assert asyncio.run(thrice()) == [400, 400, 429]
+    assert heard == [("form", "oak"), ("form", "oak"), ("rate", "oak")]
+
+
+def test_a_connection_counts_for_the_node_that_proved_its_name() -> None:
+    counted: list[str] = []
+
+    def recognise(name: str) -> bool:
+        counted.append(name)
+        return len(counted) == 1
+
+    guard, heard = guarded(Flower())
+
+    async def both() -> list[int]:
+        return [
+            await Peer().ask(guard, PULL, one, recognise=recognise)
+            for one in (signed(STRANGER), signed(), signed())
+        ]
+
+    assert asyncio.run(both()) == [401, 200, 429]
+    assert (counted, heard[-1]) == (["oak", "oak"], ("crowd", "oak"))
 
 
 def test_one_node_that_asks_too_often_is_told_to_wait() -> None:

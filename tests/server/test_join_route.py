@@ -14,7 +14,7 @@ from tests.server.members import member
 from cloister_server.config import CoordinatorConfig, Limits
 from cloister_server.home import CoordinatorHome
 from cloister_server.invitations import Invitations
-from cloister_server.join_route import JoinLimit, join_app
+from cloister_server.join_route import join_app
 from cloister_shared.journal import read
 from cloister_shared.kit import JoinAnswer, SignedKit, SignedRequest, Standing, StandingRequest
 from cloister_shared.signing import SigningKey
@@ -136,16 +136,3 @@ def test_an_address_may_ask_a_few_times_a_minute(home: CoordinatorHome) -> None:
 
 def test_nothing_but_post_is_answered(home: CoordinatorHome) -> None:
     assert _post(home, b"", method="GET")[0].status_code == 405
-
-
-def test_many_addresses_have_a_bound_together() -> None:
-    limit = JoinLimit(2)
-    taken = [limit.takes(f"10.0.{one // 256}.{one % 256}", now=0.0) for one in range(300)]
-    assert taken == [True] * 100 + [False] * 200
-    assert limit.takes("10.0.0.1", now=60.0)
-
-
-def test_a_network_that_one_machine_may_own_counts_as_one_address() -> None:
-    limit = JoinLimit(2)
-    assert [limit.takes(f"2001:db8::{one}", now=0.0) for one in range(3)] == [True, True, False]
-    assert limit.takes("2001:db8:1::1", now=0.0)

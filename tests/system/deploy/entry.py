@@ -15,10 +15,10 @@ def link(folder: Path) -> None:
     home = CoordinatorHome.open(folder)
     journal = Journal(home.logs / "link.jsonl")
 
-    def heard(reason: str, peer: str) -> None:
-        journal.write(Event.SHUT_OUT, code=reason, node=peer)
+    def told(reason: str, peer: str, count: int) -> None:
+        journal.write(Event.SHUT_OUT, code=reason, node=peer, count=count)
 
-    serve_link(home, join_app(home), heard)
+    serve_link(home, join_app(home), told)
 
 
 def runner(folder: Path) -> None:
