@@ -11,6 +11,7 @@ import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from tests.hosted import Keys, approve, hosted, make_coordinator
 
@@ -351,12 +352,19 @@ def test_the_parts_of_a_message_are_bounded_together(up: Up) -> None:
         link.open(next_message(link))
 
 
+class Garbling:
+    """In place of the coordinator's answers."""
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        return httpx.Response(200, content=b"\xff garbage", request=context.request)
+
+
 def test_an_answer_that_cannot_be_parsed_is_a_message_lost(
     up: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = connected(up)
     with monkeypatch.context() as garbled:
-        garbled.setattr(httpx.Response, "content", property(lambda response: b"\xff garbage"))
+        garbled.setattr(link._client, "_interceptors", (Garbling(),))
         with pytest.raises(LostError, match="cannot be read"):
             link.pull()
         turns = iter((False, True))
