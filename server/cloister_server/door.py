@@ -1,8 +1,9 @@
 """The door of the public listener: connections are counted and timed from being accepted on.
 
 A stranger's counts for its address, a node's, once it has proved its name, for that name. Who does
-not say in time what it wants is hung up on; when the house is full, the stranger who waits longest
-makes room. So strangers neither use up the places nor keep nodes out that share their address.
+not say in time what it wants is hung up on; where all places are taken, be it those of its address
+or of the house, the stranger who is there longest makes room. So strangers neither use up the
+places nor keep nodes out that share their address.
 """
 
 import asyncio
@@ -15,8 +16,11 @@ from cloister_server.config import Limits
 from cloister_server.networks import networks
 from cloister_server.seldom import Heard
 
-AGAIN_S = 1.0
-"""A stranger's place is free again so long after it has left: handshakes have their price."""
+PLACE_S = 1.0
+"""A stranger takes one of its address's places for so long at least, also once it has left.
+
+So much time a new one has to say what it wants; and no address can ask for more handshakes.
+"""
 
 
 class Connection(socket.socket):
@@ -24,7 +28,9 @@ class Connection(socket.socket):
 
     door: "Door | None" = None
     loop: asyncio.AbstractEventLoop
-    address = ""
+    address = network = ""
+    """Where its peer is; no network any more once it had to make room for another of it."""
+    since = 0.0
     node = ""
     """The name that its peer has proved; empty for a stranger."""
     _timer: asyncio.TimerHandle | None = None
@@ -85,15 +91,16 @@ class Door:
 
     def admits(self, connection: Connection, address: str) -> bool:
         """Let a peer in that was just accepted; false if there is no place for it."""
-        network = networks(address)[0]
-        if self._of_address[network] >= self.limits.connections_per_address:
+        network, now = networks(address)[0], asyncio.get_running_loop().time()
+        is_crowd = self._of_address[network] >= self.limits.connections_per_address
+        if is_crowd and not self._replaces(network, now):
             return self._turns_away("crowd", address)
         if len(self._inside) >= self.limits.connections and not self._makes_room():
             return self._turns_away("full", address)
         self._of_address[network] += 1
         self._inside[connection.fileno()] = self._strangers[connection.fileno()] = connection
-        connection.door, connection.address = self, address
-        connection.loop = asyncio.get_running_loop()
+        connection.door, connection.address, connection.network = self, address, network
+        connection.since, connection.loop = now, asyncio.get_running_loop()
         connection.within(self.limits.head_seconds)
         return True
 
@@ -101,7 +108,8 @@ class Door:
         """See :meth:`Connection.recognise`."""
         if connection.node == name:
             return True
-        if self._of_node[name] >= self.limits.connections_per_address:
+        is_leaving = not connection.network
+        if is_leaving or self._of_node[name] >= self.limits.connections_per_address:
             return False
         self._forget(connection)
         self._strangers.pop(connection.fileno(), None)
@@ -115,16 +123,30 @@ class Door:
         self._strangers.pop(connection.fileno(), None)
         if connection.node:
             self._forget(connection)
-        elif not connection.loop.is_closed():
-            connection.loop.call_later(AGAIN_S, self._forget, connection)
+        elif connection.network and not connection.loop.is_closed():
+            end = connection.since + PLACE_S
+            connection.loop.call_at(end, self._forget, connection)
 
     def _forget(self, connection: Connection) -> None:
         """Count it no longer for whom it counted; what has come to zero takes no memory."""
         counts = self._of_node if connection.node else self._of_address
-        key = connection.node or networks(connection.address)[0]
+        key = connection.node or connection.network
         counts[key] -= 1
         if not counts[key]:
             del counts[key]
+
+    def _replaces(self, network: str, now: float) -> bool:
+        """Whether the stranger of this network who is there longest has been so long enough."""
+        of_it = (one for one in self._strangers.values() if one.network == network)
+        longest = next(of_it, None)
+        if longest is None or now < longest.since + PLACE_S:
+            return False
+        del self._strangers[longest.fileno()]
+        self._forget(longest)
+        longest.network = ""
+        self.heard("crowd", longest.address)
+        longest.hang_up()
+        return True
 
     def _makes_room(self) -> bool:
         """Whether a stranger had to leave."""

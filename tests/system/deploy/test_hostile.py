@@ -5,10 +5,11 @@ oak answers as it should not; a coordinator, with all keys that it has, asks wha
 
 import hashlib
 import io
+import socket
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,14 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fab_pb2 import Fab
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata, ObjectTree
+from flwr.proto.node_pb2 import Node
 from tests.system.books import export_of
 from tests.system.deploy.hostile import MISDEED
 from tests.system.deploy.processes import ended
@@ -167,6 +173,68 @@ def test_a_stranger_is_shut_out(consortium: Trees, run: RunFolder, tmp_path: Pat
     stranger.close()
     (heard,) = consortium.journal("coordinator", "link", "shut out")[-1:]
     assert heard["code"] == "unknown"
+    goes_on(run, "elm")
+
+
+def test_idle_connections_without_end_hold_no_node_up(consortium: Trees, run: RunFolder) -> None:
+    """They come from the very address that the nodes have."""
+    address = ("127.0.0.1", consortium.home.config.port)
+    with ExitStack() as idle:
+        for _ in range(600):
+            with suppress(OSError):
+                idle.enter_context(socket.create_connection(address, DEADLINE_S))
+        goes_on(run, "oak")
+        goes_on(run, "elm")
+    heard = consortium.journal("coordinator", "link", "shut out")
+    assert "crowd" in {one["code"] for one in heard}
+    until(lambda: is_let_in(address), "there are places again", DEADLINE_S)
+
+
+def is_let_in(address: tuple[str, int]) -> bool:
+    with socket.create_connection(address, 0.2) as one, suppress(ConnectionError):
+        try:
+            return bool(one.recv(1))
+        except TimeoutError:
+            return True
+    return False
+
+
+def test_a_node_speaks_to_no_other_in_the_coordinators_name(
+    consortium: Trees, run: RunFolder, tmp_path: Path
+) -> None:
+    oak = consortium.nodes["oak"]
+    coordinator = oak.coordinator()
+    assert coordinator is not None
+    with closing(Control(consortium.home)) as control:
+        ids = control.nodes()
+    to_elm = ids[consortium.nodes["elm"].transport_public_key().encode()]
+    part = "0" * 64
+    forged = ProtoMessage()
+    forged.metadata.MergeFrom(
+        Metadata(
+            run_id=1,
+            message_id=part,
+            src_node_id=SUPERLINK_NODE_ID,
+            dst_node_id=to_elm,
+            created_at=time.time(),
+            ttl=DEADLINE_S,
+            message_type="train.round",
+        )
+    )
+    request = PushMessagesRequest(
+        node=Node(node_id=ids[oak.transport_public_key().encode()]),
+        messages_list=[forged],
+        message_object_trees=[ObjectTree(object_id=part)],
+    )
+    authority = coordinator.authority.encode()
+    key, memory = oak.transport_key(), tmp_path / "node_id"
+    with (
+        closing(FleetLink(coordinator.address, authority, key, memory, max_bytes=2**20)) as link,
+        pytest.raises(httpx.HTTPStatusError, match="400"),
+    ):
+        link._client.PushMessages(request)
+    (heard,) = consortium.journal("coordinator", "link", "shut out")[-1:]
+    assert (heard["code"], heard["address"]) == ("source", "oak")
     goes_on(run, "elm")
 
 
