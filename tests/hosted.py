@@ -72,11 +72,15 @@ def approve(home: CoordinatorHome, name: str, keys: Keys) -> None:
     home.directory().approve(name)
 
 
+_HOLD_S = 0.2
+"""Tests look for what is not there, too."""
+
+
 @contextmanager
 def hosted(home: CoordinatorHome) -> Iterator[list[tuple[str, str]]]:
     """The link, serving; what its guard refuses is put into the list."""
     heard: list[tuple[str, str]] = []
-    both = servers(home, join_app(home), lambda *what: heard.append(what))
+    both = servers(home, join_app(home), lambda *what: heard.append(what), hold_s=_HOLD_S)
 
     async def serve() -> None:
         anyio.to_thread.current_default_thread_limiter().total_tokens = 4

@@ -37,6 +37,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
+from cloister_server.bell import BellRope
 from cloister_server.home import CoordinatorHome
 from cloister_server.round_trip import RoundTrip
 from cloister_server.superlink import LOOPBACK
@@ -66,13 +67,15 @@ class TaskLostError(RunError):
 
 
 class QuickGrid(HttpGrid):
-    """Flower's grid with quick polls, over a link that may be restarted beneath it.
+    """Flower's grid that need not be polled, over a link that may be restarted beneath it.
 
-    A reply may have ``most_bytes``, all its parts together.
+    A reply may have ``most_bytes``, all its parts together. Pulls the ``rope`` whenever there is
+    something for a node.
     """
 
-    def __init__(self, address: str, token: str, most_bytes: int) -> None:
+    def __init__(self, address: str, token: str, rope: BellRope, most_bytes: int) -> None:
         super().__init__(address, insecure=True, token=token)
+        self._rope = rope
         self.most_bytes = most_bytes
         self.slowest_s = 0.0
         """What the slowest answer to a first question took until now."""
@@ -127,6 +130,15 @@ class QuickGrid(HttpGrid):
         )
         _patiently(lambda: self._runtime_client.ConfirmMessageReceived(request), end)
 
+    def wait(self, within_s: float) -> None:
+        """Return once nodes have sent anything since the last time, or when the time is over."""
+        self._rope.wait(within_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        self._rope.close()
+
     def _pushed(self, message: Message, end: float) -> str:
         identifier = message.object_id
         message.metadata.__dict__["_message_id"] = identifier
@@ -135,6 +147,7 @@ class QuickGrid(HttpGrid):
         except ObjectPushError:
             # Its node has put an end to it before it was whole: it is as good as silent.
             _LOG.info("a message was withdrawn while it was being pushed")
+        self._rope.ring(message.metadata.dst_node_id)
         return identifier
 
 
@@ -184,7 +197,7 @@ def acquire(home: CoordinatorHome) -> Task | None:
         with RuntimeHttpClient(f"http://{address}", interceptors=[executor]) as asking:
             wanted = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
             token = asking.AcquireTask(wanted).token
-        return _opened(address, token, home.config.limits.max_body_bytes) if token else None
+        return _opened(home, address, token) if token else None
     except httpx.HTTPError as error:
         raise ServiceError(
             f"the link on {address} did not answer as it should ({type(error).__name__}); is the "
@@ -192,7 +205,7 @@ def acquire(home: CoordinatorHome) -> Task | None:
         ) from error
 
 
-def _opened(address: str, token: str, most_bytes: int) -> Task:
+def _opened(home: CoordinatorHome, address: str, token: str) -> Task:
     client = RuntimeHttpClient(
         f"http://{address}", interceptors=[RuntimeTokenHttpInterceptor(token=token)]
     )
@@ -202,7 +215,8 @@ def _opened(address: str, token: str, most_bytes: int) -> Task:
     TaskIdentity.run_id = task.run.run_id
     TaskIdentity.node_id = task.context.node_id
     run = run_from_proto(task.run)
-    grid = QuickGrid(address, token, most_bytes)
+    rope = BellRope(address, home.control_secret())
+    grid = QuickGrid(address, token, rope, home.config.limits.max_body_bytes)
     grid.set_run(run)
     opened = Task(check_settings(run.override_config), grid, client)
     opened.keep_up()

@@ -27,6 +27,9 @@ from cloister_server.config import Limits
 from cloister_server.seldom import Heard
 
 FLEET, CONTROL, RUNTIME = "/v1/fleet/", "/v1/control/", "/v1/runtime/"
+BELL = "/v1/cloister/bell"
+"""Ours, beside Flower's: see :mod:`cloister_server.bell`."""
+_SECRET = (CONTROL, BELL)
 FLEET_PATHS = frozenset(
     FLEET + name
     for name in (
@@ -197,7 +200,7 @@ class FleetGuard:
 
 
 class ControlGuard:
-    """Before the listener on loopback: control only with the secret, no fleet, no pages."""
+    """Before the listener on loopback: control only with the secret, the bell too, and no fleet."""
 
     def __init__(self, app: ASGIApp, secret: str) -> None:
         self._app = app
@@ -208,9 +211,9 @@ class ControlGuard:
         if scope["type"] == "http":
             path: str = scope["path"]
             given = dict(scope["headers"]).get(CONTROL_HEADER.encode(), b"")
-            if path.startswith(CONTROL) and not hmac.compare_digest(given, self._secret):
+            if path.startswith(_SECRET) and not hmac.compare_digest(given, self._secret):
                 return await refuse(send, 403)
-            if not path.startswith((CONTROL, RUNTIME)):
+            if not path.startswith((*_SECRET, RUNTIME)):
                 return await refuse(send, 404)
         return await self._app(scope, receive, send)
 

@@ -13,6 +13,7 @@ import uvicorn
 from flwr.supercore.logger import LOGGER_NAME
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cloister_server.bell import HOLD_S, Bell, BellRoute, HeldLooks
 from cloister_server.directory import Directory, Member
 from cloister_server.door import Door
 from cloister_server.guard import ControlGuard, FleetGuard
@@ -95,12 +96,19 @@ async def _serve(
         beside.cancel()
 
 
-def servers(home: CoordinatorHome, join: ASGIApp, heard: Heard) -> tuple[QuietServer, PublicServer]:
-    """One SuperLink, served on loopback and, guarded, to everybody."""
+def servers(
+    home: CoordinatorHome, join: ASGIApp, heard: Heard, hold_s: float = HOLD_S
+) -> tuple[QuietServer, PublicServer]:
+    """One SuperLink, served on loopback and, guarded, to everybody.
+
+    A node's look for messages is held for ``hold_s`` seconds, or half of what a request may take.
+    """
     app, config, directory = make_app(home), home.config, home.directory()
-    guarded = FleetGuard(app, lambda key: _name(directory, key), config.limits, heard)
+    bell = Bell()
+    fleet = HeldLooks(app, bell, min(hold_s, config.limits.body_seconds / 2))
+    guarded = FleetGuard(fleet, lambda key: _name(directory, key), config.limits, heard)
     private = uvicorn.Config(
-        ControlGuard(app, home.control_secret()),
+        ControlGuard(BellRoute(app, bell), home.control_secret()),
         host=LOOPBACK,
         port=config.control_port,
         lifespan="on",

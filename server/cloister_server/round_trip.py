@@ -22,12 +22,11 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-FIRST_POLL_S, LAST_POLL_S, POLL_SHARE = 0.05, 1.0, 0.02
-"""Between two looks for replies: a fiftieth of the time since they were asked for, in bounds, and
-twice as long as a look takes."""
-FIRST_PART_S = 0.01
-"""The first look after a reply was announced: its parts are under way. Later ones come at the age
-that the youngest such reply has by then."""
+LONGEST_REST_S = 1.0
+"""Between two looks for replies, whether nodes have sent anything or not."""
+REST_SHARE = 2.0
+"""Between two looks, in the time that the last one took: whoever sends much, or many together, do
+not keep the link from its work."""
 LAST_LOOK_S = 0.1
 """So long before the deadline is the last look: after it, Flower has forgotten the replies."""
 RESEND_S = 10.0
@@ -63,6 +62,9 @@ class Post(Protocol):
 
     def forget(self, identifier: str, end: float) -> None:
         """Give up the parts of a reply: it was taken, or is not wanted."""
+
+    def wait(self, within_s: float) -> None:
+        """Return once nodes have sent anything since the last time, or when the time is over."""
 
 
 @dataclass
@@ -127,7 +129,7 @@ class RoundTrip:
             yield from self._looked()
             if self._silent and not is_over:
                 self._ask_anew()
-                time.sleep(self._pause_s())
+                self._rest()
         for one in self._announced:
             self._post.forget(one.message, time.monotonic() + FORGET_S)
 
@@ -231,15 +233,15 @@ class RoundTrip:
         reply.metadata.__dict__["_src_node_id"] = node
         return reply
 
-    def _pause_s(self) -> float:
-        """Until the next look: soon after an announcement, and never past the last one."""
-        now = time.monotonic()
-        pause_s = min(LAST_POLL_S, max(FIRST_POLL_S, POLL_SHARE * (now - self._began)))
-        if self._announced:
-            youngest_s = now - self._announced[-1].since
-            pause_s = min(pause_s, max(FIRST_PART_S, youngest_s))
-        pause_s = max(pause_s, min(LAST_POLL_S, 2 * self._looked_s))
-        return max(0.0, min(pause_s, self._end - LAST_LOOK_S - now))
+    def _rest(self) -> None:
+        """Until nodes have sent something, but never past the last look."""
+        last = min(time.monotonic() + LONGEST_REST_S, self._end - LAST_LOOK_S)
+        _sleep_until(min(last, time.monotonic() + REST_SHARE * self._looked_s))
+        self._post.wait(max(0.0, last - time.monotonic()))
+
+
+def _sleep_until(when: float) -> None:
+    time.sleep(max(0.0, when - time.monotonic()))
 
 
 def inflated(identifier: str, parts: dict[str, bytes]) -> Message | None:

@@ -59,6 +59,7 @@ class MemoryPost:
     forgotten: list[str] = field(default_factory=list)
     found: list[tuple[ProtoMessage, ObjectTree]] = field(default_factory=list)
     held: dict[str, bytes] = field(default_factory=dict)
+    longest_wait_s: float = 0.01
     on_asked: Callable[[str, int], None] = lambda identifier, node: None
     on_look: Callable[[], None] = lambda: None
 
@@ -83,6 +84,9 @@ class MemoryPost:
 
     def forget(self, identifier: str, end: float) -> None:
         self.forgotten.append(identifier)
+
+    def wait(self, within_s: float) -> None:
+        time.sleep(min(within_s, self.longest_wait_s))
 
     def announce(self, reply_to: str, body: bytes, *, hold: Callable[[str], bool]) -> list[str]:
         """Announce an honest reply, but hold some of its parts back; ids of all parts."""
@@ -150,9 +154,8 @@ def test_a_reply_that_is_held_back_makes_nobody_elses_late() -> None:
 
 def test_what_is_complete_at_the_deadline_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the first look and the last one there is none here."""
-    for name in ("FIRST_POLL_S", "LAST_POLL_S", "FIRST_PART_S"):
-        monkeypatch.setattr(round_trip, name, TIME_S)
-    post, looks = MemoryPost(), []
+    monkeypatch.setattr(round_trip, "LONGEST_REST_S", TIME_S)
+    post, looks = MemoryPost(longest_wait_s=TIME_S), []
 
     def look() -> None:
         looks.append(len(looks))

@@ -43,8 +43,9 @@ class SignedTime:
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         """Send the request; once more if it was refused for a clock that proved to be wrong."""
         self._sign(context.request)
+        sent = self._clock()
         response = call_next(context)
-        if self._learn(response) and response.status_code == httpx.codes.UNAUTHORIZED:
+        if self._learn(response, sent) and response.status_code == httpx.codes.UNAUTHORIZED:
             self._sign(context.request)
             response = call_next(context)
         return response
@@ -56,15 +57,20 @@ class SignedTime:
         request.headers[FLEET_HTTP_SIGNATURE_HEADER] = b64encode(signature).decode()
         request.headers[TIMESTAMP_HEADER] = timestamp
 
-    def _learn(self, response: httpx.Response) -> bool:
-        """Whether the answer's date says that the offset was wrong."""
+    def _learn(self, response: httpx.Response, sent: datetime) -> bool:
+        """Whether the answer's date says that the offset was wrong.
+
+        It is of any time since the request was ``sent``: the coordinator holds some for seconds.
+        """
         try:
             told = parsedate_to_datetime(response.headers["date"])
         except (KeyError, ValueError):
             return False
         if told.tzinfo is None:  # written as of no zone that is known
             return False
-        if abs((told - self.now()).total_seconds()) <= _CLOCK_S:
+        earliest = (told - sent - self.offset).total_seconds()
+        latest = (told - self.now()).total_seconds()
+        if earliest >= -_CLOCK_S and latest <= _CLOCK_S:
             return False
         self.offset = told - self._clock()
         return True

@@ -42,6 +42,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from google.protobuf.message import DecodeError
 
@@ -61,6 +62,8 @@ HEARTBEAT_S = 10.0
 """The shortest that Flower allows: a dead node is missed after twice as long."""
 _BEAT_S = 8.0
 _CALL_S = 120.0
+_LOOK_S = 30.0
+"""For a look for messages, which the coordinator holds for some seconds: none is large."""
 _PART_FIRST_S, _PART_LAST_S, _PARTS_S = 0.01, 0.5, 30.0
 _MOST_PARTS = 16
 _REFUSED = (
@@ -321,12 +324,22 @@ class FleetLink:
             return 0
 
 
+class _Patience:
+    """A look over a connection that is dead is given up before any round is."""
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Send the request; a look for messages waits for its answer as long as one is held."""
+        if isinstance(context.message, PullMessagesRequest):
+            context.request.extensions["timeout"] = httpx.Timeout(_LOOK_S).as_dict()
+        return call_next(context)
+
+
 def _client(address: str, authority: bytes, signed: SignedTime, max_bytes: int) -> FleetHttpClient:
     """Flower's client, without its retries, for one authority, bounded answers and no redirects."""
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trust.load_verify_locations(cadata=authority.decode("ascii"))
     client = FleetHttpClient(
-        f"https://{address}", interceptors=[signed], verify=trust, timeout=_CALL_S
+        f"https://{address}", interceptors=[signed, _Patience()], verify=trust, timeout=_CALL_S
     )
 
     def bound(response: httpx.Response) -> None:

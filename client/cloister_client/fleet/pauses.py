@@ -28,8 +28,11 @@ class Polls:
         """How long to wait, at ``now``, after a look that took so long and found nothing.
 
         Twice as long as the look at least: many nodes together do not keep the coordinator from
-        its work.
+        its work. Not at all after a look that took as long as the longest wait: our coordinator
+        holds looks until there is something.
         """
+        if took_s >= IDLE_POLL_S:
+            return 0.0
         if now - self._last >= BUSY_S:
             self._pause_s = min(SLOWER * self._pause_s, IDLE_POLL_S)
         pause = max(self._pause_s, min(2 * took_s, IDLE_POLL_S))

@@ -306,7 +306,11 @@ def test_polls_of_a_coordinator_that_is_busy_are_seldom() -> None:
     polls = Polls()
     polls.busy(100.0)
     assert 0.75 * 0.6 <= polls.pause_s(100.1, 0.3) <= 0.6
-    assert polls.pause_s(100.1, 60.0) <= IDLE_POLL_S
+    assert polls.pause_s(100.1, 0.9 * IDLE_POLL_S) <= IDLE_POLL_S
+
+
+def test_after_a_look_that_was_held_the_next_one_comes_at_once() -> None:
+    assert Polls().pause_s(100.0, IDLE_POLL_S) == 0.0
 
 
 def http_error(status: int) -> httpx.HTTPStatusError:
