@@ -8,14 +8,14 @@ the one before, and a body's length is told.
 import asyncio
 import http
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cloister_server.door import Connection, Door, listening
@@ -93,7 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
     async def _to_its_end(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app; a peer that has not taken its answer by then is not waited for."""
         try:
-            await self._behind(scope, receive, send)
+            await self._behind(scope, receive, _Ending(send))
         finally:
             if not self.cycle.response_complete:
                 self._peer.within(self._head_seconds)
@@ -110,6 +110,37 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(f"{line}content-length: 0\r\nconnection: close\r\n\r\n".encode())
         self.transport.close()
         self._peer.within(self._head_seconds)
+
+
+class _Ending:
+    """``send`` that ends an answer with the last of the bytes that were told, be it none.
+
+    Flower's layers say so only afterwards. A quick peer has asked again by then.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._left: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.response.start":
+            self._left = _length(message["headers"])
+            await self._send(message)
+            if self._left == 0:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self._left is None:
+            await self._send(message)
+        elif body or self._left > 0:
+            self._left -= len(body)
+            more = message.get("more_body", False) and self._left > 0
+            await self._send({"type": message["type"], "body": body, "more_body": more})
+
+
+def _length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """The length that an answer tells of itself."""
+    told = dict(headers).get(b"content-length")
+    return None if told is None else int(told)
 
 
 class QuietServer(uvicorn.Server):

@@ -12,15 +12,12 @@ from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.app.message import make_message, remove_content_from_message
-from flwr.common.serde import message_to_proto
-from flwr.proto.fleet_pb2 import PushMessagesRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
-from flwr.supercore.inflatable.inflatable_object import get_object_tree, no_object_id_recompute
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.superlink.grid import http_grid
+from tests.announcing import announced, next_message
 from tests.hosted import Keys, approve, hosted, make_coordinator
 
-from cloister_client.fleet.link import Envelope, FleetLink, _named_errors
+from cloister_client.fleet.link import Envelope, FleetLink
 from cloister_client.fleet.messages import LostError
 from cloister_server.grid import QuickGrid, Task, acquire
 from cloister_server.home import CoordinatorHome
@@ -88,34 +85,6 @@ def answered_by(link: FleetLink, body: bytes) -> Envelope:
     link.open(envelope)
     link.reply(envelope, body)
     return envelope
-
-
-def next_message(link: FleetLink) -> Envelope:
-    end = time.monotonic() + SOON_S
-    while (envelope := link.pull()) is None:
-        assert time.monotonic() < end, "no message came"
-        time.sleep(0.02)
-    return envelope
-
-
-def announced(
-    link: FleetLink, envelope: Envelope, tree: ObjectTree | None = None, **changes: float
-) -> None:
-    """Announce an answer and send none of its parts; ``changes`` are of its metadata."""
-    content = RecordDict({"cloister": ConfigRecord({"body": b"held back"})})
-    message = make_message(link._answering(envelope), content, None)
-    with no_object_id_recompute():
-        message.metadata.__dict__["_message_id"] = message.object_id
-        proto = message_to_proto(remove_content_from_message(message))
-        tree = tree or get_object_tree(message)
-    for name, value in changes.items():
-        setattr(proto.metadata, name, value)
-    proto.metadata.message_id = tree.object_id
-    request = PushMessagesRequest(
-        node=link._node, messages_list=[proto], message_object_trees=[tree]
-    )
-    with _named_errors():
-        link._client.PushMessages(request)
 
 
 def body_of(message: Message) -> bytes:
