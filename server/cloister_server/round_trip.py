@@ -74,7 +74,6 @@ class _Announced:
     node: int
     message: str
     parts: list[str]
-    since: float
     _seen: set[str] = field(default_factory=set)
 
     def fetched(self, post: Post, end: float) -> dict[str, bytes] | None:
@@ -182,7 +181,7 @@ class RoundTrip:
             return self._failed(node, proto.error.code)
         now, message = time.monotonic(), proto.metadata.message_id
         parts = [part.object_id for part in islice(iterate_object_tree(tree), MOST_PARTS + 1)]
-        self._announced.append(_Announced(node, message, parts, now))
+        self._announced.append(_Announced(node, message, parts))
         self._again[node] = now + self._patience_s
         return None
 
