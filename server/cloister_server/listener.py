@@ -92,10 +92,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     async def _to_its_end(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app; a peer that has not taken its answer by then is not waited for."""
+        cycle = self.cycle  # the next request may be here before the app is done with this one
         try:
             await self._behind(scope, receive, _Ending(send))
         finally:
-            if not self.cycle.response_complete:
+            if not cycle.response_complete:
                 self._peer.within(self._head_seconds)
 
     def _feed(self, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """The public listener under attack, over real sockets: nobody brings it to a halt."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def peers() -> Iterator[ExitStack]:
 def as_oak(peer: ssl.SSLSocket) -> bytes:
     peer.sendall(REQUEST.replace(b"/ ", b"/oak "))
     first = status(peer)
-    while not peer.recv(65536).endswith(b"hi"):
+    while (found := peer.recv(65536)) and not found.endswith(b"hi"):
         pass
     return first
 
@@ -272,6 +273,25 @@ def test_an_answer_that_is_not_taken_holds_no_connection(tmp_path: Path, size: i
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.sendall(REQUEST)
         until(lambda: ("slow", "oak") in listener.heard, "it is hung up on")
+
+
+def test_who_asks_again_while_the_last_answer_is_cleared_up_is_not_hurried(tmp_path: Path) -> None:
+    """A look for messages may be held for longer than headers may take."""
+    asked: list[asyncio.Event] = []
+
+    async def app(scope, receive, send) -> None:
+        asked.append(asyncio.Event())
+        if len(asked) == 1:
+            await hall(scope, receive, send)
+            await asked[0].wait()
+        else:
+            asked[0].set()
+            await asyncio.sleep(2 * HEAD_S)
+            await hall(scope, receive, send)
+
+    with public(tmp_path, app, head_seconds=HEAD_S) as listener, listener.connect() as peer:
+        assert [as_oak(peer), as_oak(peer)] == [b"HTTP/1.1 200 OK"] * 2
+    assert listener.heard == []
 
 
 def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:
