@@ -6,6 +6,8 @@ tests/server/test_superlink_contract.py holds the contract.
 
 import hashlib
 import logging
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,7 @@ from flwr.proto.fab_pb2 import Fab
 from flwr.supercore import sql_mixin
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.interceptors.http.utils import add_headers
 from flwr.supercore.logger import LOGGER_NAME
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
@@ -62,6 +65,10 @@ IDLE: frozenset[object] = frozenset(
 
 _PRAGMAS = {"cache_size": "-8000", "mmap_size": "0"}
 """Every connection keeps a cache of its own: 8 MB in place of 64, and no file mapped beside it."""
+EXPIRE_S = 1.0
+"""How often tasks without heartbeats are looked for; Flower gives them a minute."""
+_EXPIRE = "_cleanup_expired_task_tokens"
+_flowers_expire: Callable[[SqlCoreState], None] = vars(SqlCoreState)[_EXPIRE]
 _FINISHED = "finished"
 _RUNS_LOOKED_AT = 1000
 
@@ -75,6 +82,7 @@ def make_app(home: CoordinatorHome) -> ASGIApp:
     pragmas: tuple[tuple[str, str], ...] = vars(sql_mixin)["SQLITE_PRAGMAS"]
     lean = tuple((name, _PRAGMAS.get(name, value)) for name, value in pragmas)
     vars(sql_mixin)["SQLITE_PRAGMAS"] = lean
+    setattr(SqlCoreState, _EXPIRE, seldom(_flowers_expire))
     config = SuperLinkLifespanConfig(
         host=LOOPBACK,
         port=home.config.control_port,
@@ -103,6 +111,24 @@ def make_app(home: CoordinatorHome) -> ASGIApp:
     app = create_app(config, SuperLinkLifespan)
     app.user_middleware = [one for one in app.user_middleware if one.cls not in IDLE]
     return app
+
+
+def seldom(
+    expire: Callable[[SqlCoreState], None], clock: Callable[[], float] = time.monotonic
+) -> Callable[[SqlCoreState], None]:
+    """``expire``, every ``EXPIRE_S`` seconds at the most.
+
+    Flower looks at nearly every call, in two statements that write: a fifth of what a call costs.
+    """
+    due = -math.inf
+
+    def expired(state: SqlCoreState) -> None:
+        nonlocal due
+        if clock() >= due:
+            due = clock() + EXPIRE_S
+            expire(state)
+
+    return expired
 
 
 class Control:

@@ -3,21 +3,24 @@
 import ssl
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import cast
 
 import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from flwr.common import constant
+from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.supercore import constant as supercore
 from flwr.supercore import sql_mixin
+from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.superlink import main
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from tests.hosted import Keys, approve, hosted, make_coordinator
 
-from cloister_server import guard
+from cloister_server import guard, superlink
 from cloister_server.grid import acquire
 from cloister_server.home import CoordinatorHome
-from cloister_server.superlink import IDLE, LOOPBACK, Control, make_app
+from cloister_server.superlink import IDLE, LOOPBACK, Control, make_app, seldom
 from cloister_shared.errors import ServiceError
 
 OAK = Keys()
@@ -103,6 +106,19 @@ def test_connections_to_sqlite_have_small_caches(home: CoordinatorHome) -> None:
     pragmas = dict(vars(sql_mixin)["SQLITE_PRAGMAS"])
     assert (pragmas["cache_size"], pragmas["mmap_size"]) == ("-8000", "0")
     assert pragmas["journal_mode"] == "WAL"
+
+
+def test_tasks_without_heartbeats_are_looked_for_once_a_second(home: CoordinatorHome) -> None:
+    """Flower does it by this method, before most of what it answers."""
+    looked: list[float] = []
+    clock: list[float] = []
+    expire = seldom(lambda state: looked.append(clock[-1]), lambda: clock[-1])
+    for moment in (100.0, 100.2, 100.9, 101.0, 101.5, 109.0):
+        clock.append(moment)
+        expire(cast(SqlCoreState, object()))
+    assert looked == [100.0, 101.0, 109.0]
+    assert "_cleanup_expired_task_tokens" in SqlLinkState.get_run_status.__code__.co_names
+    assert SqlLinkState._cleanup_expired_task_tokens.__module__ == superlink.__name__
 
 
 def test_flowers_layers_are_those_that_we_know() -> None:
