@@ -15,6 +15,7 @@ from tests.waiting import free_port, until
 
 from cloister_server.config import CoordinatorConfig, Limits
 from cloister_server.directory import Member
+from cloister_server.grid import Task, acquire
 from cloister_server.home import CoordinatorHome
 from cloister_server.join_route import join_app
 from cloister_server.link import register_all, servers
@@ -98,3 +99,16 @@ def hosted(home: CoordinatorHome) -> Iterator[list[tuple[str, str]]]:
         for server in both:
             server.should_exit = server.force_exit = True
         thread.join(20)
+
+
+@contextmanager
+def running(home: CoordinatorHome) -> Iterator[tuple[Control, Task]]:
+    """A run of the link that is up, taken by this process; whatever was left is stopped first."""
+    control = Control(home)
+    control.stop_runs()
+    control.start_run("autumn")
+    task = acquire(home)
+    assert task is not None
+    yield control, task
+    task.finish()
+    control.close()

@@ -1,11 +1,12 @@
 """A small plan over two models and three nodes, honest contributions, and an exchange in memory."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from flwr.supercore.task_identity import TaskIdentity
 
 from cloister_server.exchange import Reply
 from cloister_shared.curriculum import Curriculum, Item, Skill
@@ -167,3 +168,12 @@ class MemoryExchange:
 @pytest.fixture
 def exchange_of() -> Callable[[dict[int, Answer]], MemoryExchange]:
     return MemoryExchange
+
+
+@pytest.fixture
+def flower_task() -> Iterator[None]:
+    """Flower wants to know which task makes a message."""
+    before = (TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id)
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 5, 1
+    yield
+    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before

@@ -1,13 +1,12 @@
 """The contract with Flower's unstable parts: grids, messages, identities, server apps."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from cloister_server.exchange import Reply
 from cloister_server.flower import GridExchange, Signer, make_server_app
@@ -22,16 +21,9 @@ from cloister_shared.messages import (
 from cloister_shared.signing import SigningKey
 from cloister_simulations.backend.in_process import InProcessGrid, run_in_process
 
+pytestmark = pytest.mark.usefixtures("flower_task")
+
 Handler = Callable[[Message, Context], Message]
-
-
-@pytest.fixture(autouse=True)
-def identity() -> Iterator[None]:
-    """Flower wants to know which task makes a message."""
-    before = (TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id)
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 5, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
 
 
 def reply(message: Message, body: object = None) -> Message:

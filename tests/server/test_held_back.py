@@ -15,13 +15,12 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.superlink.grid import http_grid
 from tests.announcing import announced, next_message
-from tests.hosted import Keys, approve, hosted, make_coordinator
+from tests.hosted import Keys, approve, hosted, make_coordinator, running
 
 from cloister_client.fleet.link import Envelope, FleetLink
 from cloister_client.fleet.messages import LostError
-from cloister_server.grid import QuickGrid, Task, acquire
+from cloister_server.grid import QuickGrid, Task
 from cloister_server.home import CoordinatorHome
-from cloister_server.superlink import Control
 
 OAK, ELM = Keys(), Keys()
 TIME_S, SOON_S = 60.0, 25.0
@@ -58,15 +57,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHome]:
 
 @pytest.fixture
 def up(home: CoordinatorHome) -> Iterator[Up]:
-    control = Control(home)
-    control.stop_runs()
-    control.start_run("autumn")
-    task = acquire(home)
-    assert task is not None
-    links = [connected(home, name, keys) for name, keys in (("oak", OAK), ("elm", ELM))]
-    yield Up(task, *links)
-    task.finish()
-    control.close()
+    with running(home) as (_, task):
+        links = [connected(home, name, keys) for name, keys in (("oak", OAK), ("elm", ELM))]
+        yield Up(task, *links)
     for link in links:
         link.close()
 

@@ -17,10 +17,11 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_tree,
     iterate_object_tree,
 )
-from flwr.supercore.task_identity import TaskIdentity
 
 from cloister_server import round_trip
 from cloister_server.round_trip import MOST_PARTS, RoundTrip, error_message, inflated
+
+pytestmark = pytest.mark.usefixtures("flower_task")
 
 TIME_S = 60.0
 SOON_S = 20.0
@@ -32,15 +33,6 @@ PARTS: list[Callable[[], bytes]] = [
     lambda: ConfigRecord({"a": 1}).deflate(),
     lambda: RecordDict({}).deflate(),
 ]
-
-
-@pytest.fixture(autouse=True)
-def identity() -> Iterator[None]:
-    """Flower wants to know which task makes a message."""
-    before = (TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id)
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 5, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
 
 
 def question(node: int) -> Message:

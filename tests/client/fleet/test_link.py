@@ -13,14 +13,15 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
-from tests.hosted import Keys, approve, hosted, make_coordinator
+from tests.announcing import next_message
+from tests.hosted import Keys, approve, hosted, make_coordinator, running
 
-from cloister_client.fleet.link import Envelope, FleetLink
+from cloister_client.fleet.link import FleetLink
 from cloister_client.fleet.messages import CRASHED, LostError, Question, ShutOutError
 from cloister_server import round_trip as round_trips
 from cloister_server.exchange import Reply
 from cloister_server.flower import SLACK_S, GridExchange, Signer
-from cloister_server.grid import Task, TaskLostError, acquire
+from cloister_server.grid import Task, TaskLostError
 from cloister_server.home import CoordinatorHome
 from cloister_server.roll import Roll
 from cloister_server.superlink import Control
@@ -100,30 +101,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHome]:
 
 @pytest.fixture
 def up(home: CoordinatorHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    control = Control(home)
-    control.stop_runs()
-    control.start_run("autumn")
-    task = acquire(home)
-    assert task is not None
     # Nodes' ids are remembered from test to test: Flower holds them for online still.
     folder = home.path.parent
-    yield Up(home, folder, control, task)
-    task.finish()
-    control.close()
+    with running(home) as (control, task):
+        yield Up(home, folder, control, task)
 
 
 def connected(up: Up, keys: Keys = OAK, name: str = "oak", days: float = 0.0) -> FleetLink:
     link = up.link(keys, name, days)
     link.connect()
     return link
-
-
-def next_message(link: FleetLink) -> Envelope:
-    end = time.monotonic() + 10
-    while (envelope := link.pull()) is None:
-        assert time.monotonic() < end, "no message came"
-        time.sleep(0.02)
-    return envelope
 
 
 def test_a_request_reaches_its_node_signed_and_the_answer_comes_back(up: Up) -> None:
