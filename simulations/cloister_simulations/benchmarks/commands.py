@@ -107,10 +107,10 @@ def deploy(
     json: Output = None,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="Only compression, warm, stock or memory; may be repeated."),
+        typer.Option(help="Only compression, warm, stock, memory or serving; may be repeated."),
     ] = None,
 ) -> None:
-    """A consortium of real processes: seconds a round, bytes, accuracy under compression, memory.
+    """A consortium of real processes: rounds, bytes, accuracy, memory, a service while it trains.
 
     Takes about ten minutes on two quiet cores; of these, memory five and compression two.
     """

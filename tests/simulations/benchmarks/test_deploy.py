@@ -16,4 +16,4 @@ def test_with_all_headers_a_node_sends_and_gets_less_than_a_third_of_float32() -
 def test_a_part_that_is_not_known_is_told_before_anything_is_measured() -> None:
     outcome = CliRunner().invoke(app, ["deploy", "--part", "latency"])
     assert isinstance(outcome.exception, ConfigError)
-    assert "known: compression, warm, stock, memory" in str(outcome.exception)
+    assert "known: compression, warm, stock, memory, serving" in str(outcome.exception)

@@ -4,6 +4,7 @@ import pytest
 
 from cloister_simulations.benchmarks.deploy.memory import coordinator_peak
 from cloister_simulations.benchmarks.deploy.rounds import stock_rounds, warm_rounds
+from cloister_simulations.benchmarks.deploy.serving import answer_times
 from cloister_simulations.progress import Silent
 
 pytestmark = pytest.mark.deploy
@@ -23,3 +24,9 @@ def test_memory_is_that_of_all_of_the_coordinators_processes() -> None:
     peaks = coordinator_peak(2, "int8", Silent())
     assert {"link", "runner", "supervisor"} <= peaks.keys()
     assert all(0.01 < gib < 1 for gib in peaks.values())
+
+
+def test_answers_are_timed_at_rest_and_while_the_node_trains() -> None:
+    resting, training = answer_times(10, rounds=1)
+    assert len(resting) == 10
+    assert len(training) >= 1

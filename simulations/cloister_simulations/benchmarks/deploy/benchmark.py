@@ -7,11 +7,14 @@ from cloister_shared.errors import ConfigError
 from cloister_simulations.benchmarks.deploy.compression import auc_losses, bytes_over_float32
 from cloister_simulations.benchmarks.deploy.memory import coordinator_peak
 from cloister_simulations.benchmarks.deploy.rounds import stock_rounds, warm_rounds
+from cloister_simulations.benchmarks.deploy.serving import answer_times
 from cloister_simulations.benchmarks.harness import BenchmarkResult, machine
 from cloister_simulations.progress import Reporter
 
 WARM, STOCK = 20, 3
 """Rounds that are timed."""
+ANSWERS = 600
+"""Of the service of a node whose trainer rests."""
 FEW, MANY = 20, 200
 """Nodes whose coordinator's memory is compared."""
 
@@ -75,11 +78,26 @@ def _memory(reporter: Reporter) -> Measured:
     return {"coordinator_peak_gib": total}, rows
 
 
+def _serving(reporter: Reporter) -> Measured:
+    reporter.begin("answers of a service", 1)
+    resting, training = answer_times(ANSWERS)
+    reporter.reach(1)
+    rows, late = [], []
+    for what, seconds in (("resting", resting), ("training", training)):
+        late.append(statistics.quantiles(seconds, n=20)[-1])
+        rows.append(
+            _row(f"{what}, median of {len(seconds)}", 1000 * statistics.median(seconds), "ms")
+        )
+        rows.append(_row(f"{what}, 95th percentile", 1000 * late[-1], "ms"))
+    return {"serving_p95_ms": 1000 * late[1], "serving_p95_over_resting": late[1] / late[0]}, rows
+
+
 PARTS: dict[str, Callable[[Reporter], Measured]] = {
     "compression": _compression,
     "warm": _warm,
     "stock": _stock,
     "memory": _memory,
+    "serving": _serving,
 }
 
 

@@ -39,7 +39,8 @@ BUDGET = Budget(epsilon=8.0, delta=1e-5)
 NAMES = ("oak", "elm", "ash")
 SIZE, ANSWERS = 100, 50
 """Learners of a school, and answers of each."""
-_NOISE, _CLIP, _RATE = 6.0, 0.1, 0.1
+RATE = 0.1
+_NOISE, _CLIP = 6.0, 0.1
 _LOOK_S = 0.5
 _DEADLINE_S = 3600.0
 """No round is given up for a machine that is busy."""
@@ -86,9 +87,10 @@ def make_plan(
     names: tuple[str, ...] = NAMES,
     *,
     compression: Compression,
+    sampling_rate: float = RATE,
 ) -> Plan:
-    """One private step of every school a round, on a tenth of its learners."""
-    mechanism = Mechanism(noise_multiplier=_NOISE, clip_norm=_CLIP, sampling_rate=_RATE)
+    """One private step of every school a round, on a tenth of its learners or another share."""
+    mechanism = Mechanism(noise_multiplier=_NOISE, clip_norm=_CLIP, sampling_rate=sampling_rate)
     return Plan(
         run=run,
         curriculum=curriculum.digest,
@@ -113,9 +115,15 @@ class Consortium:
         self.coordinator = coordinator
         self.schools: list[Path] = []
 
-    def enrol(self, path: Path, curriculum: Curriculum) -> None:
-        """Make a school, let it join, and bring it up."""
+    def enrol(
+        self,
+        path: Path,
+        curriculum: Curriculum,
+        prepare: Callable[[NodeHome], None] = lambda home: None,
+    ) -> None:
+        """Make a school, ``prepare`` it, let it join, and bring it up."""
         home = make_school(path, curriculum)
+        prepare(home)
         signed = Invitations(self.coordinator).issue(home.config.name)
         join(signed, signed.kit.fingerprint, home.path, None)
         self.coordinator.directory().approve(home.config.name)
