@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.waiting import free_port, until
 
+from cloister_server.bell import Bell
 from cloister_server.config import CoordinatorConfig, Limits
 from cloister_server.directory import Member
 from cloister_server.grid import Task, acquire
@@ -81,7 +82,7 @@ _HOLD_S = 0.2
 def hosted(home: CoordinatorHome) -> Iterator[list[tuple[str, str]]]:
     """The link, serving; what its guard refuses is put into the list."""
     heard: list[tuple[str, str]] = []
-    both = servers(home, join_app(home), lambda *what: heard.append(what), hold_s=_HOLD_S)
+    both = servers(home, join_app(home), lambda *what: heard.append(what), Bell(), _HOLD_S)
 
     async def serve() -> None:
         anyio.to_thread.current_default_thread_limiter().total_tokens = 4

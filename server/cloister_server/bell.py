@@ -38,6 +38,13 @@ class Bell:
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
         self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let everybody go, and nobody wait any more: the link is about to end."""
+        self._is_closed = True
+        for key in list(self._waiting):
+            self._wake(key, rang=False)
 
     def count(self, key: int) -> int:
         """How often it rang for ``key`` until now."""
@@ -53,8 +60,8 @@ class Bell:
 
         Whoever comes later for the same key takes the place: who was there is told no.
         """
-        if self._counts[key] != known:
-            return True
+        if self._counts[key] != known or self._is_closed:
+            return not self._is_closed
         self._wake(key, rang=False)
         mine = self._waiting[key] = asyncio.get_running_loop().create_future()
         try:

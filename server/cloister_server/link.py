@@ -80,10 +80,11 @@ async def _serve(
     home: CoordinatorHome, join: ASGIApp, heard: Heard, ready: Callable[[], None]
 ) -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-    both = servers(home, join, heard)
-    loop = asyncio.get_running_loop()
+    bell, loop = Bell(), asyncio.get_running_loop()
+    both = servers(home, join, heard, bell)
 
     def stop() -> None:
+        bell.close()
         for server in both:
             server.should_exit = True
 
@@ -97,14 +98,14 @@ async def _serve(
 
 
 def servers(
-    home: CoordinatorHome, join: ASGIApp, heard: Heard, hold_s: float = HOLD_S
+    home: CoordinatorHome, join: ASGIApp, heard: Heard, bell: Bell, hold_s: float = HOLD_S
 ) -> tuple[QuietServer, PublicServer]:
     """One SuperLink, served on loopback and, guarded, to everybody.
 
-    A node's look for messages is held for ``hold_s`` seconds, or half of what a request may take.
+    A node's look for messages waits for ``bell``, for ``hold_s`` seconds or half of what a request
+    may take.
     """
     app, config, directory = make_app(home), home.config, home.directory()
-    bell = Bell()
     fleet = HeldLooks(app, bell, min(hold_s, config.limits.body_seconds / 2))
     guarded = FleetGuard(fleet, lambda key: _name(directory, key), config.limits, heard)
     private = uvicorn.Config(

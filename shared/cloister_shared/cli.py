@@ -82,6 +82,7 @@ def _unavailable(name: str, missing: str | None) -> Callable[[], None]:
 
 def main() -> None:
     """Run a sub-command; a known error ends with one sentence and its documented exit code."""
+    _keep_loopback_direct()
     # A privacy product phones nobody; Flower reads these when it is imported.
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -99,6 +100,12 @@ def main() -> None:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED_EXIT_CODE:
             raise
         _fail("interrupted; run the same command again to resume", INTERRUPTED_EXIT_CODE)
+
+
+def _keep_loopback_direct() -> None:
+    """No proxy of the machine's hears what its own processes say, secrets least of all."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = ",".join(filter(None, (given, "127.0.0.1", "localhost")))
 
 
 def _fail(sentence: str, exit_code: int) -> NoReturn:

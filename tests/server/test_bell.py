@@ -180,6 +180,19 @@ def test_without_a_ring_a_look_ends_in_vain() -> None:
     assert in_time(act) == []
 
 
+def test_a_link_that_is_to_end_lets_everybody_go_and_holds_nobody() -> None:
+    flower, bell = Flower(), Bell()
+
+    async def act() -> list[list[str]]:
+        client = link(flower, bell)
+        looking = await held(flower, look(client, 7))
+        bell.close()
+        return [await looking, await look(client, 8)]
+
+    assert in_time(act) == [[], []]
+    assert bell._waiting == {}
+
+
 def test_a_refusal_is_not_held() -> None:
     async def act() -> int:
         request = PullMessagesRequest(node=Node(node_id=7)).SerializeToString()

@@ -141,6 +141,15 @@ def test_the_users_own_setting_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cloister("setting", "OMP_WAIT_POLICY").stdout == "ACTIVE\n"
 
 
+@pytest.mark.parametrize("own", ["", "school.example.org"])
+def test_no_proxy_hears_what_processes_of_this_machine_say(
+    own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", own)
+    direct = cloister("setting", "no_proxy").stdout.strip().split(",")
+    assert direct == [*filter(None, [own]), "127.0.0.1", "localhost"]
+
+
 def test_nothing_is_imported_but_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELL", "1")
     assert cloister("done").stdout == "imported probe\ndone\n"
