@@ -18,6 +18,9 @@ from cloister_shared.errors import PolicyError
 from cloister_shared.frozen import Frozen
 from cloister_shared.signing import SigningKey, is_signed
 
+LATEST = 2**53
+"""No time is later, in seconds since 1970: that far, all floats hold whole seconds exactly."""
+
 
 class Terms(Frozen):
     """What the coordinator signs of a request.
@@ -29,7 +32,7 @@ class Terms(Frozen):
     type: Literal["request"] = "request"
     sha256: str
     nodes: tuple[str, ...]
-    until: int = Field(ge=0)
+    until: int = Field(ge=0, le=LATEST)
 
 
 @dataclass(frozen=True, slots=True)

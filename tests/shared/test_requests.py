@@ -1,16 +1,19 @@
 """Requests are the coordinator's own, to this node, now: else they are not taken up."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister_shared.canonical import canonical_json
 from cloister_shared.errors import PolicyError
-from cloister_shared.requests import SignedTerms, check_request, sign_request
+from cloister_shared.requests import LATEST, SignedTerms, check_request, sign_request
 from cloister_shared.signing import SigningKey
 
 KEY = SigningKey.from_bytes(bytes(range(32)))
 NODES, UNTIL = ("elm", "oak"), 1_000
+TRAIN = hashlib.sha256(b"train").hexdigest()
 
 
 def signed(body: bytes, key: SigningKey = KEY) -> SignedTerms:
@@ -62,8 +65,9 @@ def test_an_unsigned_request_is_refused(signature: bytes) -> None:
     [
         b"train",
         canonical_json({"type": "model", "manifest": {}}),
-        canonical_json({"type": "request", "sha256": "0" * 64, "nodes": ["oak"], "until": -1}),
+        canonical_json({"type": "request", "sha256": TRAIN, "nodes": ["oak"], "until": -1}),
         canonical_json({"type": "request", "nodes": ["oak"], "until": UNTIL}),
+        canonical_json({"type": "request", "sha256": TRAIN, "nodes": ["oak"], "until": LATEST + 1}),
     ],
 )
 def test_what_the_coordinator_signed_of_something_else_is_none_of_a_request(

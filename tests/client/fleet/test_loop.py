@@ -21,7 +21,7 @@ from cloister_shared import patience
 from cloister_shared.bundles import RUN_KEY
 from cloister_shared.journal import Event, Journal, read
 from cloister_shared.messages import Refusal, is_authentic, unpack
-from cloister_shared.requests import sign_request
+from cloister_shared.requests import LATEST, sign_request
 from cloister_shared.signing import SigningKey
 
 COORDINATOR, NODE = SigningKey.generate(), SigningKey.generate()
@@ -216,7 +216,7 @@ def test_a_request_that_is_not_the_coordinators_to_this_node_now_is_refused_unpa
 
 
 def test_the_trainer_has_the_requests_time_and_some_more(journal: Path) -> None:
-    hostile = question(b"for ever", until=2**63)
+    hostile = question(b"for ever", until=LATEST)
     link = MemoryLink([(envelope(), question(b"train")), (envelope(), hostile)])
     assert run(link, journal).within_s == [60 + GRACE_S, 86_400 + GRACE_S]
 
