@@ -14,6 +14,8 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
 _CLOCK_S = 2.0
 """Clocks that differ by less are taken for equal: the coordinator tells whole seconds."""
+_FARTHEST = timedelta(days=3652)
+"""A date that is farther away says nothing: certificates are not good for so long."""
 
 Clock = Callable[[], datetime]
 
@@ -64,13 +66,16 @@ class SignedTime:
         """
         try:
             told = parsedate_to_datetime(response.headers["date"])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             return False
         if told.tzinfo is None:  # written as of no zone that is known
+            return False
+        offset = told - self._clock()
+        if abs(offset) > _FARTHEST:
             return False
         earliest = (told - sent - self.offset).total_seconds()
         latest = (told - self.now()).total_seconds()
         if earliest >= -_CLOCK_S and latest <= _CLOCK_S:
             return False
-        self.offset = told - self._clock()
+        self.offset = offset
         return True

@@ -73,7 +73,18 @@ def test_once_known_the_offset_stays(signed: SignedTime, day: Day) -> None:
     assert signed.offset == -timedelta(hours=3)
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "Thu, 01 Jan 2026 12:00:00 -0000"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "yesterday",
+        "Thu, 01 Jan 2026 12:00:00 -0000",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "Thu, 01 Jan 2026 12:00:00 +9999",
+        "Thu, 01 Jan 99999999999999999999 12:00:00 GMT",
+    ],
+)
 def test_a_date_that_says_nothing_changes_nothing(signed: SignedTime, day: Day, date: str) -> None:
     answered(signed, day, 0.0, date)
     assert signed.offset == timedelta()
