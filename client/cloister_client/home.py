@@ -164,8 +164,15 @@ class NodeHome:
                 )
 
     def pin(self, link: CoordinatorLink) -> None:
-        """Keep to this coordinator from now on; raises as :meth:`require_coordinator` does."""
+        """Keep to this coordinator from now on; raises as :meth:`require_coordinator` does.
+
+        Where none was pinned, its releases may have any serial: one before it may have been made
+        anew because its key was in wrong hands, which can sign the highest serial that there is.
+        """
         self.require_coordinator(link.key)
+        if self.coordinator() is None:
+            with self.store() as store:
+                store.forget_serials()
         link.save(self.path / COORDINATOR)
 
     def witness(self) -> str | None:

@@ -23,6 +23,8 @@ from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError, PolicyError, ServiceError
 from cloister_shared.fingerprints import node_fingerprint
 from cloister_shared.kit import SignedKit, Standing
+from cloister_shared.messages import MAX_SERIAL
+from cloister_shared.model_specs import parse_spec
 from cloister_shared.signing import SigningKey
 
 
@@ -227,6 +229,39 @@ def test_a_backup_brings_the_membership_along(
     restored = NodeHome.open(tmp_path / "restored")
     assert restored.coordinator() == home.coordinator()
     assert restored.transport_public_key() == home.transport_public_key()
+
+
+def _take(home: NodeHome, serial: int) -> None:
+    """Keep a release of this serial."""
+    spec = parse_spec({"kind": "dkt", "skills": 1, "hidden": 2})
+    weights = spec.initial_weights(home.curriculum, seed=1)
+    with home.store() as store:
+        store.add_release([(spec, weights)], "0" * 64, 1, serial)
+
+
+def test_a_coordinator_made_anew_is_followed_whatever_serials_the_key_before_it_signed(
+    coordinator: CoordinatorHome, kit: SignedKit, tmp_path: Path
+) -> None:
+    """Who has a key in hand may use up its serials, to the last."""
+    settings = NodeConfig(name=kit.kit.node, declared_size=70)
+    home = NodeHome.create(tmp_path / "node", settings, coordinator.curriculum)
+    link = CoordinatorLink.of(kit.kit)
+    home.pin(link.model_copy(update={"key": SigningKey.generate().public}))
+    _take(home, MAX_SERIAL)
+    (home.path / "coordinator.json").unlink()
+    home.pin(link)
+    _take(home, 7)
+
+
+def test_joining_again_brings_no_older_release_back(
+    coordinator: CoordinatorHome, kit: SignedKit, tmp_path: Path, config: Path
+) -> None:
+    join(kit, coordinator.fingerprint, tmp_path / "node", config)
+    home = NodeHome.open(tmp_path / "node")
+    _take(home, 8)
+    join(kit, coordinator.fingerprint, home.path, None)
+    with pytest.raises(PolicyError, match="a later release was kept before"):
+        _take(home, 7)
 
 
 def test_what_was_pinned_is_never_made_anew(

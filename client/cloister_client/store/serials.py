@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from cloister_client.store.database import insert
 from cloister_client.store.tables import release_serials
@@ -27,3 +27,8 @@ def advance(connection: Connection, kinds: Collection[str], serial: int) -> None
         connection.execute(
             statement.on_conflict_do_update(index_elements=["kind"], set_={"serial": serial})
         )
+
+
+def forget(connection: Connection) -> None:
+    """Begin anew, with any serial: they are one coordinator's, and now there is another."""
+    connection.execute(delete(release_serials))

@@ -260,6 +260,11 @@ class Store:
                 for spec, weights in models
             ]
 
+    def forget_serials(self) -> None:
+        """Take releases of any serial from now on: they are those of another coordinator."""
+        with self._database.write() as connection:
+            serials.forget(connection)
+
     def activate(self, kind: str, version: str) -> None:
         """Serve ``version`` of ``kind`` from now on; ``DataError`` if there is none."""
         with self._database.write() as connection:
