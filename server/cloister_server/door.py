@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from cloister_server.config import Limits
-from cloister_server.networks import networks
+from cloister_server.networks import networks, without_zone
 from cloister_server.seldom import Heard
 
 PLACE_S = 1.0
@@ -171,7 +171,7 @@ class _Listening(socket.socket):
         """The next peer that is let in; ``ConnectionAbortedError``, with which asyncio goes on."""
         accepted, address = super().accept()
         connection = Connection(fileno=accepted.detach())
-        if not self.door.admits(connection, str(address[0]).partition("%")[0]):
+        if not self.door.admits(connection, without_zone(str(address[0]))):
             connection.close()
             raise ConnectionAbortedError("there is no place for it")
         return connection, address

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_server.announcements import flaw
 from cloister_server.config import Limits
+from cloister_server.networks import without_zone
 from cloister_server.seldom import Heard
 
 FLEET, CONTROL, RUNTIME = "/v1/fleet/", "/v1/control/", "/v1/runtime/"
@@ -307,4 +308,4 @@ def _loaded(key: bytes) -> EllipticCurvePublicKey:
 
 def _address(scope: Scope) -> str:
     client = scope.get("client")
-    return str(client[0]).partition("%")[0] if client else "unknown"
+    return without_zone(str(client[0])) if client else "unknown"
