@@ -4,7 +4,7 @@ A node that was away gets them when it comes back. What a node was given is note
 twice, until the active versions change, or one of them is promoted once more.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -29,14 +29,30 @@ ANSWER_S: Final = 120.0
 """How long nodes may take to store a version."""
 AGAIN_AFTER: Final = timedelta(hours=1)
 """A node that refused a version may have another policy by then."""
+SILENT_FOR: Final = timedelta(minutes=10)
+"""So long a node that said nothing to a version is not asked again, unless it goes away and comes
+back: whoever waits for it keeps everything else waiting."""
 
 
 class Delivery(Frozen):
-    """What a node was given last of one kind; ``refusal`` is the word with which it refused it."""
+    """What a node was given last of one kind.
+
+    ``refusal`` is the word with which it refused it, ``silent`` that it said nothing.
+    """
 
     version: str
     at: AwareDatetime
     refusal: str = ""
+    silent: bool = False
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the node said so."""
+        return not (self.refusal or self.silent)
+
+    def rests(self, now: datetime) -> bool:
+        """Whether a node that did not store it is not to be asked again yet."""
+        return now <= self.at + (SILENT_FOR if self.silent else AGAIN_AFTER)
 
 
 class _Delivered(Frozen):
@@ -57,7 +73,7 @@ class Deliveries:
         return {
             kind: version
             for kind, version in (choice.models if choice else {}).items()
-            if kind not in given or given[kind].version != version or given[kind].refusal
+            if kind not in given or given[kind].version != version or not given[kind].is_stored
         }
 
     def refused(self, node: str, choice: Choice | None) -> dict[str, str]:
@@ -66,25 +82,27 @@ class Deliveries:
         return {
             kind: given[kind].refusal
             for kind, version in self.missing(node, choice).items()
-            if kind in given and given[kind].version == version
+            if kind in given and given[kind].version == version and given[kind].refusal
         }
 
     def due(self, node: str, choice: Choice | None) -> dict[str, str]:
-        """What the node is to be given now: what is missing, but for a fresh refusal."""
+        """What the node is to be given now: what is missing, but for what it rests from."""
         given = self._document.read().nodes.get(node, {})
-        since = datetime.now(UTC) - AGAIN_AFTER
+        now = datetime.now(UTC)
         return {
             kind: version
             for kind, version in self.missing(node, choice).items()
-            if kind not in given or given[kind].version != version or given[kind].at < since
+            if kind not in given or given[kind].version != version or not given[kind].rests(now)
         }
 
-    def note(self, node: str, versions: Iterable[Version], refusal: str = "") -> None:
-        """Remember that a node stored the versions, or with which word it refused them."""
+    def note(
+        self, node: str, versions: Mapping[str, str], refusal: str = "", *, silent: bool = False
+    ) -> None:
+        """Remember that a node stored versions, by kind, or refused them, or said nothing."""
         now = datetime.now(UTC)
         news = {
-            one.manifest.kind: Delivery(version=one.manifest.version, at=now, refusal=refusal)
-            for one in versions
+            kind: Delivery(version=version, at=now, refusal=refusal, silent=silent)
+            for kind, version in versions.items()
         }
         self._document.change(
             lambda before: _Delivered(
@@ -94,15 +112,21 @@ class Deliveries:
 
     def forget(self, versions: Collection[str]) -> None:
         """Give these versions to every node once more, if they are active."""
+        self._drop(lambda _, one: one.version in versions)
 
-        def kept(given: Mapping[str, Delivery]) -> dict[str, Delivery]:
-            return {kind: one for kind, one in given.items() if one.version not in versions}
+    def excuse(self, there: Collection[str]) -> None:
+        """Forget that nodes were silent which are not ``there``: they come back as new."""
+        self._drop(lambda node, one: one.silent and node not in there)
 
-        self._document.change(
-            lambda before: _Delivered(
-                nodes={node: kept(given) for node, given in before.nodes.items()}
-            )
-        )
+    def _drop(self, is_unwanted: Callable[[str, Delivery], bool]) -> None:
+        def change(before: _Delivered) -> _Delivered:
+            nodes = {
+                node: {kind: one for kind, one in given.items() if not is_unwanted(node, one)}
+                for node, given in before.nodes.items()
+            }
+            return before if nodes == before.nodes else _Delivered(nodes=nodes)
+
+        self._document.change(change)
 
 
 def publish(home: CoordinatorHome, folder: RunFolder, state: RunState) -> None:
@@ -129,34 +153,59 @@ class Courier:
         self._deliveries = Deliveries(home)
         self._notary = home.notary()
 
-    def due(self, nodes: Iterable[str]) -> list[str]:
-        """Those of ``nodes`` for whom there is something."""
+    def due(self, there: Collection[str]) -> list[str]:
+        """Those of the nodes that are ``there`` for whom there is something.
+
+        Who is away was excused: it is asked as soon as it is back.
+        """
+        self._deliveries.excuse(there)
         choice = self._registry.active()
-        return [node for node in nodes if self._deliveries.due(node, choice)]
+        return [node for node in there if self._deliveries.due(node, choice)]
 
     def deliver(self, exchange: Exchange, names: Mapping[int, str]) -> None:
-        """Give every node of ``names``, by Flower's id, what is due, and note what it says."""
+        """Give every node of ``names``, by Flower's id, what is due, and note what it says.
+
+        Who says nothing to one release is not asked about the next.
+        """
         choice = self._registry.active()
         if choice is None:
             return
         due = {node: self._deliveries.due(name, choice) for node, name in names.items()}
         for release in _releases(self._registry, choice):
-            wanted = {one.manifest.version for one in release}
-            asked = [node for node, kinds in due.items() if wanted & set(kinds.values())]
-            body = _message(self._registry, release, choice) if asked else b""
-            number = release[0].manifest.round
-            for reply in exchange.ask("release", dict.fromkeys(asked, body), number, ANSWER_S):
-                self._note(reply, names.get(reply.sender, ""), release)
+            given = _versions(release)
+            asked = [node for node, kinds in due.items() if kinds.items() & given.items()]
+            heard = self._ask(exchange, release, choice, {node: names[node] for node in asked})
+            for node in asked:
+                if node in heard:
+                    due[node] = dict(due[node].items() - given.items())
+                else:
+                    self._deliveries.note(names[node], due.pop(node), silent=True)
 
-    def _note(self, reply: Reply, name: str, release: list[Version]) -> None:
+    def _ask(
+        self, exchange: Exchange, release: list[Version], choice: Choice, names: Mapping[int, str]
+    ) -> set[int]:
+        """Who of ``names`` says something to the release; it is noted."""
+        if not names:
+            return set()
+        bodies = dict.fromkeys(names, _message(self._registry, release, choice))
+        replies = exchange.ask("release", bodies, release[0].manifest.round, ANSWER_S)
+        return {
+            one.sender for one in replies if self._note(one, names.get(one.sender, ""), release)
+        }
+
+    def _note(self, reply: Reply, name: str, release: list[Version]) -> bool:
         """What an approved node said in its own name; anything else is as good as silence."""
         answer = _answer(reply, self._notary)
         if answer is None or answer.node != name:
-            return
+            return False
         if isinstance(answer, Refusal):
-            self._deliveries.note(name, release, answer.code)
-        elif answer.plan == release[0].manifest.plan and answer.round == release[0].manifest.round:
-            self._deliveries.note(name, release)
+            self._deliveries.note(name, _versions(release), answer.code)
+            return True
+        first = release[0].manifest
+        if (answer.plan, answer.round) != (first.plan, first.round):
+            return False
+        self._deliveries.note(name, _versions(release))
+        return True
 
 
 def _releases(registry: Registry, choice: Choice) -> Iterator[list[Version]]:
@@ -168,6 +217,11 @@ def _releases(registry: Registry, choice: Choice) -> Iterator[list[Version]]:
     active = [registry.get(name) for name in choice.models.values()]
     for _, versions in groupby(sorted(active, key=run), key=run):
         yield list(versions)
+
+
+def _versions(release: list[Version]) -> dict[str, str]:
+    """A release's versions by kind."""
+    return {one.manifest.kind: one.manifest.version for one in release}
 
 
 def _message(registry: Registry, release: list[Version], choice: Choice) -> bytes:

@@ -66,6 +66,15 @@ class TaskLostError(RunError):
     """Flower no longer takes this process for the one that runs the run; its checkpoint is kept."""
 
 
+class GaveWayError(RunError):
+    """An exchange was broken off for something that is more urgent."""
+
+
+def never() -> bool:
+    """Whether to give way, of what is as urgent as anything."""
+    return False
+
+
 class QuickGrid(HttpGrid):
     """Flower's grid that need not be polled, over a link that may be restarted beneath it.
 
@@ -79,6 +88,8 @@ class QuickGrid(HttpGrid):
         self.most_bytes = most_bytes
         self.slowest_s = 0.0
         """What the slowest answer to a first question took until now."""
+        self.gives_way: Callable[[], bool] = never
+        """Asked while an exchange waits for nodes: whether it is to end with ``GaveWayError``."""
 
     def _connect(self) -> None:
         """Without Flower's retries: they wait up to 20 s, and end the process when refused."""
@@ -133,6 +144,8 @@ class QuickGrid(HttpGrid):
     def wait(self, within_s: float) -> None:
         """Return once nodes have sent anything since the last time, or when the time is over."""
         self._rope.wait(within_s)
+        if self.gives_way():
+            raise GaveWayError("something else is more urgent")
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,13 +8,13 @@ with the bytes that they sent before.
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cloister_server.checkpoint import RoundRecord
 from cloister_server.delivery import Courier, publish
 from cloister_server.flower import GridExchange, Signer
-from cloister_server.grid import Task, TaskLostError, acquire
+from cloister_server.grid import Task, TaskLostError, acquire, never
 from cloister_server.home import CoordinatorHome
 from cloister_server.roll import Roll, approved_names
 from cloister_server.rounds import Coordinator
@@ -28,6 +28,8 @@ LOOK_S = 0.5
 """Between two looks for what the operator wants, and for a link that is away."""
 DELIVER_S = 5.0
 """Between two looks for nodes that have come back without the active models."""
+GIVES_WAY_S = 20.0
+"""How long a run that is wanted waits for a delivery."""
 DELIVERY = "delivery"
 """What Flower's runs are called in which nodes get models."""
 _TAKE_S, _TAKE_WITHIN_S = 0.05, 30.0
@@ -95,12 +97,17 @@ class Runner:
         if not due:
             return
         try:
-            with self.exchange(DELIVERY) as exchange:
+            with self.exchange(DELIVERY, self._way_for_runs()) as exchange:
                 courier.deliver(exchange, {one: there[one] for one in there if there[one] in due})
         except (TaskLostError, RunError) as error:
             # Whoever did not get them is due once more.
             _LOG.warning("models are delivered later: %s", error)
             self._is_clean = False
+
+    def _way_for_runs(self) -> Callable[[], bool]:
+        """Whether a delivery that begins now has lasted long enough, since a run is wanted."""
+        end = time.monotonic() + GIVES_WAY_S
+        return lambda: time.monotonic() >= end and bool(RunFolder.queue(self._home.runs))
 
     def _do(self, folder: RunFolder) -> None:
         """What is left of a run; its end, be it good or bad, is written into its folder."""
@@ -144,10 +151,14 @@ class Runner:
             ).run(exchange)
 
     @contextmanager
-    def exchange(self, name: str) -> Iterator[GridExchange]:
-        """A way to the nodes, as a run of Flower's that is called ``name``."""
+    def exchange(self, name: str, gives_way: Callable[[], bool] = never) -> Iterator[GridExchange]:
+        """A way to the nodes, as a run of Flower's that is called ``name``.
+
+        Once it ``gives_way``, waiting for them ends with ``GaveWayError``.
+        """
         run = self._control.start_run(name)
         task = _taken(self._home)
+        task.grid.gives_way = gives_way
         error = ""
         try:
             yield GridExchange(task.grid, Signer(self._home.signing_key(), self._roll.names))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from tests.hosted import Keys, approve, hosted, make_coordinator
+from tests.waiting import until
 
+import cloister_server.runner
 from cloister_client.fleet.link import FleetLink
 from cloister_client.fleet.loop import Checks, FleetLoop
 from cloister_server.checkpoint import RunState
@@ -162,6 +164,30 @@ def test_a_run_without_quorum_fails_with_its_reason_and_can_be_resumed(
         folder.want(Wanted.RUNNING)
         assert one.look()
     assert folder.status.phase is Phase.FINISHED
+
+
+def test_a_run_that_is_wanted_does_not_wait_for_a_node_that_is_silent_about_models(
+    home, trainers, order, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloister_server.runner, "GIVES_WAY_S", 0.1)
+    with taking_part(home, trainers):
+        one = runner(home, tmp_path)
+        order("first")
+        assert one.look()
+        folders: list[RunFolder] = []
+
+        def hold_back(_: int) -> None:
+            if not folders:
+                folders.append(order("second"))
+                until(lambda: folders[0].status.phase is Phase.RUNNING, "the run begins", 60)
+                began.set()
+
+        began = threading.Event()
+        trainers["north"].hook = hold_back
+        assert not one.look(), "the models of the first run are delivered"
+        assert one.look()
+    assert began.is_set()
+    assert folders[0].status.phase is Phase.FINISHED
 
 
 def test_a_link_that_is_away_is_waited_for(tmp_path: Path, plan, weights) -> None:

@@ -28,6 +28,7 @@ from cloister_client.node import Node
 from cloister_client.swapping import Steps
 from cloister_server.exchange import Reply
 from cloister_server.flower import GridExchange
+from cloister_server.grid import never
 from cloister_server.home import CoordinatorHome
 from cloister_server.runner import Runner
 from cloister_shared.journal import Journal
@@ -90,8 +91,8 @@ class MortalRunner(Runner):
         self.deaths.watch()
 
     @contextmanager
-    def exchange(self, name: str) -> Iterator[Any]:
-        with super().exchange(name) as exchange:
+    def exchange(self, name: str, gives_way: Callable[[], bool] = never) -> Iterator[Any]:
+        with super().exchange(name, gives_way) as exchange:
             yield MortalExchange(exchange, self.deaths)
 
 
