@@ -37,6 +37,8 @@ BODY_KEY = "body"
 RECEIPTS_KEY = "receipts"
 TERMS_KEY = "terms"
 SIGNATURE_KEY = "signature"
+MOST_PARTS = 16
+"""An honest Flower message has a few; each may be as large as the link lets a body be."""
 TRAIN_ACTION = "round"
 EVALUATE_ACTION = "metrics"
 RELEASE_ACTION = "release"

@@ -1,15 +1,16 @@
 """A node's link to the coordinator: Flower's fleet interface over TLS, without Flower's SuperNode.
 
-All use of Flower's unstable fleet internals is here; tests/client/fleet/test_link.py holds the
-contract. Calls raise ``httpx.HTTPError`` when the network or the coordinator fails; whoever calls
-decides for how long to try again.
+All use of Flower's unstable fleet internals is here and in ``connection.py``;
+tests/client/fleet/test_link.py holds the contract. Calls raise ``httpx.HTTPError`` when the network
+or the coordinator fails; whoever calls decides for how long to try again.
 """
 
-import ssl
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -41,37 +42,36 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
-from flwr.supernode.fleet_http_client import FleetHttpClient
 from google.protobuf.message import DecodeError
 
+from cloister_client.fleet import connection
 from cloister_client.fleet.clock import Clock, SignedTime, system_clock
 from cloister_client.fleet.messages import Bundle, LostError, Question, ShutOutError
 from cloister_shared.durable import write_atomically
 from cloister_shared.messages import (
     BODY_KEY,
+    MOST_PARTS,
     RECEIPTS_KEY,
     RECORD_KEY,
     SIGNATURE_KEY,
     TERMS_KEY,
 )
+from cloister_shared.records import is_record, read_record
 from cloister_shared.requests import SignedTerms
 
 HEARTBEAT_S = 10.0
 """The shortest that Flower allows: a dead node is missed after twice as long."""
 _BEAT_S = 8.0
-_CALL_S = 120.0
-_LOOK_S = 30.0
-"""For a look for messages, which the coordinator holds for some seconds: none is large."""
 _PART_FIRST_S, _PART_LAST_S, _PARTS_S = 0.01, 0.5, 30.0
-_MOST_PARTS = 16
 _REFUSED = (
     httpx.codes.BAD_REQUEST,
     httpx.codes.FORBIDDEN,
     httpx.codes.NOT_FOUND,
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
 )
+_QUESTION = (BODY_KEY, RECEIPTS_KEY, TERMS_KEY, SIGNATURE_KEY)
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,22 @@ class Envelope:
         """Flower's id of the run."""
         return self.metadata.run_id
 
+    @property
+    def end(self) -> float:
+        """When nobody waits for its answer any more, by the coordinator's clock, since 1970."""
+        return self.metadata.created_at + self.metadata.ttl
+
 
 @dataclass
 class _Sending:
-    """The answer to the message ``asked``, of which these parts are still to be sent."""
+    """The answer to the message ``asked``, of which these parts are still to be sent.
+
+    Of the last one ``is_tried`` says whether it was sent before: the coordinator may have it.
+    """
 
     asked: str
     parts: list[PushObjectRequest]
+    is_tried: bool = False
 
 
 class FleetLink:
@@ -120,7 +129,7 @@ class FleetLink:
         self._time = SignedTime(key, clock)
         self._memory = memory
         self._max_bytes = max_bytes
-        self._client = _client(address, authority, self._time, max_bytes)
+        self._client = connection.connect(address, authority, self._time, max_bytes)
         self._node = Node()
         self._sending: _Sending | None = None
 
@@ -157,9 +166,16 @@ class FleetLink:
         """Send heartbeats until ``wait``, for so many seconds, says that it is over."""
         while not wait(_BEAT_S):
             if self._node.node_id:
-                # The loop meets the same, and tells of it.
-                with suppress(httpx.HTTPError, ShutOutError, LostError), _named_errors():
-                    self._beats(self._node.node_id)
+                self._try_to_beat()
+
+    def _try_to_beat(self) -> None:
+        """One heartbeat, which fails where the link does; the next one is sent whatever it was."""
+        try:
+            self._is_known(self._node.node_id)
+        except (httpx.HTTPError, LostError):
+            pass  # the loop meets the same, and tells of it
+        except Exception:
+            _LOG.exception("a heartbeat was not sent")
 
     def pull(self) -> Envelope | None:
         """The next message for this node; ``None`` if there is none.
@@ -185,15 +201,16 @@ class FleetLink:
         return Bundle(content, found.fab_hash, _settings(found.override_config))
 
     def open(self, envelope: Envelope) -> Question:
-        """The content of a message; ``LostError`` if it is not all there, or of another form.
+        """The content of a message; ``LostError`` if it is not all there, or if its time is over.
 
         It has as many bytes as one answer may have, however many parts it comes in.
         """
-        parts = [part.object_id for part in iterate_object_tree(envelope.parts)]
-        if len(parts) > _MOST_PARTS:
-            raise LostError(f"a message of {len(parts)} parts is none of ours")
+        tree = islice(iterate_object_tree(envelope.parts), MOST_PARTS + 1)
+        parts = [part.object_id for part in tree]
+        if len(parts) > MOST_PARTS:
+            raise LostError(f"a message of more than {MOST_PARTS} parts is none of ours")
         with _named_errors():
-            contents = self._parts(envelope.run, parts)
+            contents = self._parts(envelope, parts)
             self._client.ConfirmMessageReceived(
                 ConfirmMessageReceivedRequest(
                     node=self._node,
@@ -201,10 +218,7 @@ class FleetLink:
                     message_object_id=envelope.metadata.message_id,
                 )
             )
-        try:
-            return _question(inflate_object_from_contents(envelope.metadata.message_id, contents))
-        except Exception as error:  # whatever Flower makes of bytes that a stranger chose
-            raise LostError("a message cannot be read") from error
+        return _question(contents)
 
     def reply(self, envelope: Envelope, body: bytes) -> None:
         """Answer a message; ``LostError`` if nobody waits for that any more.
@@ -228,10 +242,27 @@ class FleetLink:
             if self._sending is None or self._sending.asked != asked:
                 metadata = self._answering(envelope)
                 self._sending = self._announced(make_message(metadata, content, error), asked)
-            sending = self._sending
-            while sending.parts:
-                self._client.PushObject(sending.parts[-1])
-                sending.parts.pop()
+            while self._sending.parts:
+                self._left_s(envelope)
+                self._send_part(self._sending)
+
+    def _send_part(self, sending: _Sending) -> None:
+        """Send the last part; ``LostError`` if the coordinator wants none of this answer any more.
+
+        A part that is sent again, and not taken, may have been taken before.
+        """
+        was_tried, sending.is_tried = sending.is_tried, True
+        if not self._client.PushObject(sending.parts[-1]).stored and not was_tried:
+            raise LostError("the coordinator did not keep the answer: it came too slowly")
+        sending.parts.pop()
+        sending.is_tried = False
+
+    def _left_s(self, envelope: Envelope) -> float:
+        """How long a message is waited for yet; ``LostError`` if it is not."""
+        left = envelope.end - self.now()
+        if not left > 0:  # no number is not, either
+            raise LostError("a message's time is over: its round is")
+        return left
 
     def _announced(self, message: Message, asked: str) -> "_Sending":
         """Tell the coordinator of an answer; ``LostError`` if it does not want its parts."""
@@ -262,10 +293,6 @@ class FleetLink:
     def _answering(self, envelope: Envelope) -> Metadata:
         """The metadata of an answer, by the coordinator's clock: Flower's own takes this one's."""
         asked = envelope.metadata
-        now = self.now()
-        left = asked.created_at + asked.ttl - now
-        if left <= 0:
-            raise LostError("the answer is too late: its round is over")
         return Metadata(
             run_id=asked.run_id,
             message_id="",
@@ -273,21 +300,22 @@ class FleetLink:
             dst_node_id=asked.src_node_id,
             reply_to_message_id=asked.message_id,
             group_id=asked.group_id,
-            created_at=now,
-            ttl=left,
+            created_at=self.now(),
+            ttl=self._left_s(envelope),
             message_type=asked.message_type,
             src_task_id=asked.dst_task_id,
             dst_task_id=asked.src_task_id,
         )
 
-    def _parts(self, run: int, identifiers: list[str]) -> dict[str, bytes]:
+    def _parts(self, envelope: Envelope, identifiers: list[str]) -> list[bytes]:
         """All parts of a message; nothing of it is believed yet, so little is held."""
         end = time.monotonic() + _PARTS_S
-        contents: dict[str, bytes] = {}
+        contents: list[bytes] = []
         left = self._max_bytes
         for identifier in identifiers:
-            contents[identifier] = self._part(run, identifier, end)
-            left -= len(contents[identifier])
+            self._left_s(envelope)
+            contents.append(self._part(envelope.run, identifier, end))
+            left -= len(contents[-1])
             if left < 0:
                 raise LostError(f"a message of more than {self._max_bytes} bytes is none of ours")
         return contents
@@ -324,36 +352,6 @@ class FleetLink:
             return 0
 
 
-class _Patience:
-    """A look over a connection that is dead is given up before any round is."""
-
-    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        """Send the request; a look for messages waits for its answer as long as one is held."""
-        if isinstance(context.message, PullMessagesRequest):
-            context.request.extensions["timeout"] = httpx.Timeout(_LOOK_S).as_dict()
-        return call_next(context)
-
-
-def _client(address: str, authority: bytes, signed: SignedTime, max_bytes: int) -> FleetHttpClient:
-    """Flower's client, without its retries, for one authority, bounded answers and no redirects."""
-    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trust.load_verify_locations(cadata=authority.decode("ascii"))
-    client = FleetHttpClient(
-        f"https://{address}", interceptors=[signed, _Patience()], verify=trust, timeout=_CALL_S
-    )
-
-    def bound(response: httpx.Response) -> None:
-        length = response.headers.get("content-length", "")
-        if "content-encoding" in response.headers or not length.isdigit():
-            raise httpx.DecodingError("an answer of a length that is not told")
-        if int(length) > max_bytes:
-            raise httpx.DecodingError(f"an answer of {length} bytes; {max_bytes} are taken")
-
-    client._client.event_hooks = {"response": [bound]}
-    client._client.follow_redirects = False
-    return client
-
-
 @contextmanager
 def _named_errors() -> Iterator[None]:
     """Refusals of the coordinator by what they mean; the network's errors as they are."""
@@ -381,11 +379,17 @@ def _settings(given: Mapping[str, Scalar]) -> Mapping[str, object]:
     return user_config_from_proto(given)
 
 
-def _question(message: object) -> Question:
-    """The parts of a message; empty where it has another form than ours."""
-    if not isinstance(message, Message) or not message.has_content():
+def _question(parts: Collection[bytes]) -> Question:
+    """What a message asks; empty where it has another form than ours.
+
+    Its parts are a stranger's bytes still: the record is read by hand, the others not at all.
+    """
+    records = [part for part in parts if is_record(part)]
+    if len(records) != 1:
         return Question(b"")
-    record = message.content.config_records.get(RECORD_KEY) or ConfigRecord()
-    found = (record.get(key) for key in (BODY_KEY, RECEIPTS_KEY, TERMS_KEY, SIGNATURE_KEY))
-    body, receipts, *signed = (one if isinstance(one, bytes) else b"" for one in found)
+    try:
+        found = read_record(records[0], len(_QUESTION))
+    except ValueError:
+        return Question(b"")
+    body, receipts, *signed = (found.get(key, b"") for key in _QUESTION)
     return Question(body, receipts, SignedTerms(*signed))

@@ -16,7 +16,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from tests.announcing import next_message
 from tests.hosted import Keys, approve, hosted, make_coordinator, running
 
-from cloister_client.fleet.link import FleetLink
+from cloister_client.fleet.link import HEARTBEAT_S, FleetLink
 from cloister_client.fleet.messages import CRASHED, LostError, Question, ShutOutError
 from cloister_server import round_trip as round_trips
 from cloister_server.exchange import Reply
@@ -385,3 +385,14 @@ def test_another_authority_is_not_believed(up: Up, tmp_path: Path) -> None:
     )
     with pytest.raises(httpx.ConnectError, match="certificate"):
         link.connect()
+
+
+def test_between_two_heartbeats_a_connection_is_kept(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, now = connected(up), time.monotonic
+    pool = link._client._client._transport._pool
+    [before] = pool.connections
+    monkeypatch.setattr("httpcore._sync.http11.time.monotonic", lambda: now() + 2 * HEARTBEAT_S)
+    assert link.pull() is None
+    assert pool.connections == [before]
