@@ -1,13 +1,14 @@
 """What an operator orders: the file of ``run start``, and the run that is made of it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
 from cloister_server.checkpoint import RunState
+from cloister_server.directory import Member
 from cloister_server.home import CoordinatorHome
 from cloister_server.registry import Registry
 from cloister_server.run_folder import RunFolder, Wanted
@@ -15,6 +16,7 @@ from cloister_shared.compression import Compression
 from cloister_shared.curriculum import Curriculum
 from cloister_shared.errors import ConfigError
 from cloister_shared.frozen import Frozen
+from cloister_shared.kit import Standing
 from cloister_shared.model_specs import ModelSpec, Weights
 from cloister_shared.plan import Plan
 from cloister_shared.planning import (
@@ -104,7 +106,7 @@ def place(home: CoordinatorHome, order: RunOrder) -> RunFolder:
     """
     sizes = {name: one.declared_size for name, one in home.directory().approved().items()}
     if not sizes:
-        raise ConfigError("no node is approved yet; see cloister coordinator invite")
+        raise ConfigError(_nobody(home.directory().members()))
     registry = home.models()
     settled = _with_named_starts(order, registry)
     plan = make_plan(settled, home.curriculum, sizes)
@@ -116,6 +118,14 @@ def place(home: CoordinatorHome, order: RunOrder) -> RunFolder:
     folder = RunFolder.make(home.runs, RunState(plan, weights), document)
     folder.want(Wanted.RUNNING)
     return folder
+
+
+def _nobody(members: Iterable[Member]) -> str:
+    """That no node is approved, and how one will be."""
+    pending = ", ".join(one.name for one in members if one.standing is Standing.PENDING)
+    if pending:
+        return f"no node is approved yet; waiting for it: {pending}; see nodes approve"
+    return "no node is approved yet; see cloister coordinator invite"
 
 
 def make_plan(order: RunOrder, curriculum: Curriculum, declared_sizes: Mapping[str, int]) -> Plan:

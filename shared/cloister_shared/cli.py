@@ -18,7 +18,10 @@ AUDITS: Commands = Registry("cloister.audits")
 """What is below ``cloister audit``: packages bring their own."""
 
 EXIT_CODES = " · ".join(f"{code} {meaning}" for code, meaning in MEANINGS.items())
-EXTRAS = "install the extra that has it: pip install '.[server]', '.[client]' or '.[simulations]'"
+EXTRAS = (
+    "install the extra that has it: pip install '.[server]' for a coordinator, '.[client]' for a "
+    "node, '.[simulations]' for everything else, such as poc and demo"
+)
 
 
 def build_app(arguments: Sequence[str] = ()) -> typer.Typer:

@@ -21,6 +21,8 @@ READY_S = 120.0
 """How long all processes may take until they are ready."""
 _LAST = 500
 _LOOK_S = 0.2
+_TRIES = 3
+"""Who has ended so often, each time with a reason, is not waited for."""
 
 State = Literal["ready", "starting", "ended"]
 
@@ -58,7 +60,8 @@ class ProcessTree:
         """Start ``cloister`` with ``arguments``, which are to do :meth:`run`, and let it go on.
 
         Returns when all processes are ready. Raises ``ServiceError``, with nothing left running,
-        if they are not within two minutes; what they printed is in the file ``output.log``.
+        if they are not within two minutes, or one of them ends again and again; what they printed
+        is in the file ``output.log``.
         """
         if is_up(self.running) is not None:
             raise ServiceError(f"{self.running.parent} is up already; take it down first")
@@ -123,9 +126,17 @@ class ProcessTree:
     def _await_ready(self, process: "subprocess.Popen[bytes]") -> None:
         end = time.monotonic() + READY_S
         while not self._is_ready():
-            if process.poll() is not None or time.monotonic() > end:
+            is_over = process.poll() is not None or time.monotonic() > end
+            if is_over or self._is_hopeless():
                 raise ServiceError(f"{self._found()}; {self.logs / OUTPUT} says more")
             time.sleep(_LOOK_S)
+
+    def _is_hopeless(self) -> bool:
+        """Whether one ends again and again, and says why: a taken port stays taken."""
+        status = is_up(self.running)
+        return status is not None and any(
+            one.restarts >= _TRIES and one.exit_code in MEANINGS for one in status.children
+        )
 
     def _found(self) -> str:
         """What keeps them from being ready, in a sentence."""
@@ -133,7 +144,7 @@ class ProcessTree:
         if not found:
             return "the processes did not start"
         said = [f"{name}: {one.last_end or 'still starting'}" for name, one in found.items()]
-        return f"not ready within {READY_S:g} s: {', '.join(said)}"
+        return f"not ready: {', '.join(said)}"
 
 
 def cloister(*arguments: str) -> tuple[str, ...]:

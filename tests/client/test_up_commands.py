@@ -17,9 +17,9 @@ from cloister_client.commands import app
 from cloister_client.config import NodeConfig, ServingConfig
 from cloister_client.home import NodeHome
 from cloister_client.up_commands import tree_of
-from cloister_shared.errors import LedgerError
+from cloister_shared.errors import LedgerError, ServiceError
 from cloister_shared.privacy import Policy
-from cloister_shared.process_tree import cloister
+from cloister_shared.process_tree import READY_S, cloister
 
 
 def free_port() -> int:
@@ -92,3 +92,19 @@ def test_what_is_up_can_be_taken_down_whatever_is_broken(node: Path) -> None:
 def test_a_node_of_no_consortium_cannot_take_part(node: Path) -> None:
     result = CliRunner().invoke(app, ["fleet", str(node)])
     assert "belongs to no consortium; see cloister node join" in str(result.exception)
+
+
+@pytest.mark.deploy
+def test_a_port_that_is_taken_is_told_as_soon_as_it_is_certain(node: Path) -> None:
+    with socket.create_server(("127.0.0.1", NodeHome.open(node).config.serving.port)):
+        began = time.monotonic()
+        told = subprocess.run(
+            cloister("node", "up", str(node), "--background"),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    assert told.returncode == ServiceError.exit_code
+    assert "serve: service failed" in " ".join(told.stderr.split())
+    assert time.monotonic() - began < 0.75 * READY_S
+    assert tree_of(node).processes() == {}

@@ -97,7 +97,12 @@ def test_noise_that_is_too_little_for_the_budget_is_refused(home, order) -> None
 def test_nobody_trains_before_somebody_is_approved(home, order) -> None:
     for name in ("oak", "elm"):
         home.directory().revoke(name)
-    with pytest.raises(ConfigError, match="no node is approved yet"):
+    with pytest.raises(ConfigError, match="no node is approved yet; waiting for it: ash"):
+        place(home, order())
+    home.directory().revoke("ash")
+    with pytest.raises(
+        ConfigError, match="no node is approved yet; see cloister coordinator invite"
+    ):
         place(home, order())
 
 
