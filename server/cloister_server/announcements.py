@@ -13,8 +13,8 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message, ObjectTree
 from google.protobuf.message import DecodeError
 
-MOST_PARTS = 16
-"""An honest answer has a few; each may be as large as the guard lets a body be."""
+from cloister_shared.messages import MOST_PARTS
+
 _IDENTIFIER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 

@@ -5,22 +5,20 @@ node may announce and hold back. So nobody is waited for: whatever was announced
 look, and who has not sent all parts in the end is as good as silent.
 """
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Protocol, cast
+from itertools import chain, islice
+from typing import Protocol
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto
-from flwr.proto.error_pb2 import Error as ProtoError
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+
+from cloister_server.reply_form import error_message, inflated
+from cloister_shared.messages import MOST_PARTS
 
 LONGEST_REST_S = 1.0
 """Between two looks for replies, whether nodes have sent anything or not."""
@@ -37,10 +35,8 @@ RETURN_S = 8.0
 """How long a node has to come back that Flower holds for dead: perhaps it was the link that was."""
 FORGET_S = 30.0
 """How long a link that is away is waited for after the deadline, to be told what is unwanted."""
-MOST_PARTS = 16
-"""An honest reply has a few."""
-
-_LOG = logging.getLogger(__name__)
+KEPT_ANSWERS = 2
+"""Of one node, that were announced and are not whole: a node may be at the one before the last."""
 
 
 class Post(Protocol):
@@ -61,7 +57,7 @@ class Post(Protocol):
         """One part of a reply; empty if it is not there."""
 
     def forget(self, identifier: str, end: float) -> None:
-        """Give up the parts of a reply: it was taken, or is not wanted."""
+        """Give up the parts of a reply that was taken or is not wanted, or of a question."""
 
     def wait(self, within_s: float) -> None:
         """Return once nodes have sent anything since the last time, or when the time is over."""
@@ -113,6 +109,7 @@ class RoundTrip:
         latest_s = RESEND_SHARE * timeout_s
         self._patience_s = max(RESEND_S, min(2 * post.slowest_s or latest_s, latest_s))
         self._asked: dict[str, int] = {}
+        self._questions: dict[int, list[str]] = {}
         self._announced: list[_Announced] = []
         self._again: dict[int, float] = {}
         self._given_up: set[int] = set()
@@ -129,12 +126,15 @@ class RoundTrip:
             if self._silent and not is_over:
                 self._ask_anew()
                 self._rest()
-        for one in self._announced:
-            self._post.forget(one.message, time.monotonic() + FORGET_S)
+        left = [one.message for one in self._announced]
+        for unwanted in chain(left, *self._questions.values()):
+            self._post.forget(unwanted, time.monotonic() + FORGET_S)
 
     def _ask(self, nodes: list[int]) -> None:
         identifiers = self._post.ask([self._message(node) for node in nodes], self._end)
-        self._asked.update(zip(identifiers, nodes, strict=True))
+        for identifier, node in zip(identifiers, nodes, strict=True):
+            self._asked[identifier] = node
+            self._questions.setdefault(node, []).append(identifier)
         self._again |= dict.fromkeys(nodes, time.monotonic() + self._patience_s)
 
     def _ask_anew(self) -> None:
@@ -182,8 +182,15 @@ class RoundTrip:
         now, message = time.monotonic(), proto.metadata.message_id
         parts = [part.object_id for part in islice(iterate_object_tree(tree), MOST_PARTS + 1)]
         self._announced.append(_Announced(node, message, parts))
+        self._give_up_all_but_the_newest(node)
         self._again[node] = now + self._patience_s
         return None
+
+    def _give_up_all_but_the_newest(self, node: int) -> None:
+        """Each answer that is held back costs a question at every look."""
+        for one in [one for one in self._announced if one.node == node][:-KEPT_ANSWERS]:
+            self._announced.remove(one)
+            self._post.forget(one.message, self._end)
 
     def _failed(self, node: int, code: int) -> Message | None:
         """The error in place of a reply; ``None`` if the node may answer yet."""
@@ -225,8 +232,14 @@ class RoundTrip:
         return inflated(one.message, parts) or error_message(ErrorCode.UNKNOWN)
 
     def _settled(self, node: int, reply: Message) -> Message:
-        """The node's reply, which bears its id whatever it says of itself."""
+        """The node's reply, which bears its id whatever it says of itself.
+
+        What it was asked is forgotten. Content that others were asked with stays at the link: they
+        may be asked anew, and nobody else can name its parts before they are there.
+        """
         del self._silent[node]
+        for question in self._questions.pop(node):
+            self._post.forget(question, self._end)
         if node not in self._anew:
             self._post.slowest_s = max(self._post.slowest_s, time.monotonic() - self._began)
         reply.metadata.__dict__["_src_node_id"] = node
@@ -241,21 +254,3 @@ class RoundTrip:
 
 def _sleep_until(when: float) -> None:
     time.sleep(max(0.0, when - time.monotonic()))
-
-
-def inflated(identifier: str, parts: dict[str, bytes]) -> Message | None:
-    """The message; ``None`` if that is not what a node sent, whatever it sent."""
-    try:
-        message = inflate_object_from_contents(identifier, parts)
-        content = message.content if isinstance(message, Message) else None
-    # A node chooses these bytes, and Flower's readers raise whatever they stumble over.
-    except Exception as error:
-        _LOG.warning("a reply cannot be read: %s", type(error).__name__)
-        return None
-    return cast(Message, message) if isinstance(content, RecordDict) else None
-
-
-def error_message(code: int) -> Message:
-    """An error in place of a reply, with nothing of what came with it: a node chose that."""
-    metadata = ProtoMetadata(message_type="query")
-    return message_from_proto(ProtoMessage(metadata=metadata, error=ProtoError(code=code)))

@@ -19,20 +19,14 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 
 from cloister_server import round_trip
-from cloister_server.round_trip import MOST_PARTS, RoundTrip, error_message, inflated
+from cloister_server.round_trip import KEPT_ANSWERS, RoundTrip
+from cloister_shared.messages import MOST_PARTS
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
 TIME_S = 60.0
 SOON_S = 20.0
 """Far less than the whole time, and long enough for a machine that has other work."""
-
-PARTS: list[Callable[[], bytes]] = [
-    lambda: b"",
-    lambda: b"garbage",
-    lambda: ConfigRecord({"a": 1}).deflate(),
-    lambda: RecordDict({}).deflate(),
-]
 
 
 def question(node: int) -> Message:
@@ -77,6 +71,14 @@ class MemoryPost:
     def forget(self, identifier: str, end: float) -> None:
         self.forgotten.append(identifier)
 
+    @property
+    def forgotten_questions(self) -> list[str]:
+        return [one for one in self.forgotten if one.startswith("question ")]
+
+    @property
+    def forgotten_answers(self) -> list[str]:
+        return [one for one in self.forgotten if not one.startswith("question ")]
+
     def wait(self, within_s: float) -> None:
         time.sleep(min(within_s, self.longest_wait_s))
 
@@ -115,19 +117,6 @@ def body_of(message: Message) -> bytes:
 
 def trip(post: MemoryPost, *nodes: int, seconds: float = TIME_S) -> Iterator[Message]:
     return RoundTrip(post, [question(node) for node in nodes], seconds).replies()
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_what_is_no_message_is_nobodys_reply(part: Callable[[], bytes]) -> None:
-    assert inflated("one", {"one": part()}) is None
-
-
-def test_an_error_brings_nothing_else_along() -> None:
-    """Not even metadata: Flower's reader raises where a message's type is not one."""
-    error = error_message(8)
-    assert error.has_error()
-    assert not error.has_content()
-    assert error.error.code == 8
 
 
 def test_a_reply_that_is_held_back_makes_nobody_elses_late() -> None:
@@ -201,7 +190,7 @@ def test_a_reply_of_too_many_bytes_is_an_error_and_no_more_of_it_is_taken() -> N
     assert reply.has_error()
     assert reply.metadata.src_node_id == 1
     assert sum(post.taken.values()) == 3
-    assert post.forgotten == ["reply"]
+    assert post.forgotten_answers == ["reply"]
 
 
 def test_a_reply_in_endless_parts_is_an_error_and_none_of_it_is_taken() -> None:
@@ -263,14 +252,50 @@ def test_who_died_while_it_sent_its_parts_is_asked_anew_and_counts_once(
     assert [body_of(one) for one in trip(post, 1)] == [b"same"]
     assert post.asked == [1, 1]
     roots = {names[-1] for names in announced}
-    assert set(post.forgotten) == roots, "what is under way of the first is not wanted any more"
+    assert set(post.forgotten_answers) == roots, (
+        "what is under way of the first is not wanted any more"
+    )
 
 
 def test_what_is_not_whole_in_the_end_is_silence_and_is_thrown_away() -> None:
     post = MemoryPost()
     post.on_asked = lambda identifier, node: post.announce(identifier, b"never", hold=everything)
     assert list(trip(post, 1, seconds=0.3)) == []
-    assert len(post.forgotten) == 1
+    assert len(post.forgotten_answers) == 1
+    assert post.forgotten_questions == ["question 0"]
+
+
+def test_what_was_asked_is_forgotten_once_it_is_answered() -> None:
+    """Whoever is silent may be asked anew with the same content: it stays with their question."""
+    post = MemoryPost()
+
+    def answer(identifier: str, node: int) -> None:
+        post.announce(identifier, b"soon", hold=everything if node == 1 else nothing)
+
+    post.on_asked = answer
+    replies = trip(post, 1, 2, seconds=0.5)
+    assert body_of(next(replies)) == b"soon"
+    assert post.forgotten_questions == ["question 1"]
+    assert list(replies) == []
+    assert post.forgotten_questions == ["question 1", "question 0"]
+
+
+def test_of_a_nodes_answers_that_are_held_back_the_newest_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(round_trip, "RESEND_S", 0.05)
+    post = MemoryPost(slowest_s=0.01)
+    roots: list[str] = []
+
+    def answer(identifier: str, node: int) -> None:
+        roots.append(post.announce(identifier, b"never", hold=everything)[-1])
+        left = len(roots) - len(post.forgotten_answers)
+        assert left <= KEPT_ANSWERS + 1
+
+    post.on_asked = answer
+    assert list(trip(post, 1, seconds=1.5)) == []
+    assert len(roots) > KEPT_ANSWERS + 1
+    assert post.forgotten_answers == roots
 
 
 def test_a_node_that_was_slow_on_purpose_keeps_nobody_from_being_asked_anew(
