@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -48,6 +49,8 @@ from cloister_shared.patience import patiently
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _BEAT_S = 10.0
 _CALL_S = 120.0
+_PUSH_FAILS_S = 2.0
+"""How long a message is pushed again to a link that is up and fails over it."""
 
 _SHUT_OUT = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 _BUSY = (
@@ -73,6 +76,10 @@ class GaveWayError(RunError):
 def never() -> bool:
     """Whether to give way, of what is as urgent as anything."""
     return False
+
+
+class _FailedError(RunError):
+    """A link that is up fails over a call, again and again."""
 
 
 class QuickGrid(HttpGrid):
@@ -135,7 +142,7 @@ class QuickGrid(HttpGrid):
         return _patiently(lambda: self._runtime_client.PullObject(request), end).object_content
 
     def forget(self, identifier: str, end: float) -> None:
-        """Have Flower delete the parts of a reply."""
+        """Have Flower delete the parts of a reply, or of what was asked."""
         request = ConfirmMessageReceivedRequest(
             node=self.node, run_id=self.run.run_id, message_object_id=identifier
         )
@@ -155,11 +162,15 @@ class QuickGrid(HttpGrid):
     def _pushed(self, message: Message, end: float) -> str:
         identifier = message.object_id
         message.metadata.__dict__["_message_id"] = identifier
+        push = partial(self._try_push_messages, self.run.run_id, [message])
+        # A node that cannot be asked is as good as silent: others are not kept waiting for it.
         try:
-            _patiently(lambda: self._try_push_messages(self.run.run_id, [message]), end)
+            _patiently(push, end, _Failures(_PUSH_FAILS_S))
         except ObjectPushError:
-            # Its node has put an end to it before it was whole: it is as good as silent.
+            # Its node has put an end to it before it was whole.
             _LOG.info("a message was withdrawn while it was being pushed")
+        except _FailedError:
+            _LOG.warning("a message could not be pushed: Flower fails over it")
         self._rope.ring(message.metadata.dst_node_id)
         return identifier
 
@@ -236,7 +247,38 @@ def _opened(home: CoordinatorHome, address: str, token: str) -> Task:
     return opened
 
 
-def _patiently(ask: Callable[[], Answer], end: float) -> Answer:
+def _passes(error: Exception) -> bool:
+    """Whether this is of a link that is being restarted, or busy."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _BUSY
+    return isinstance(error, httpx.TransportError)
+
+
+@dataclass
+class _Failures:
+    """As ``_passes``, but a link that is up and fails is asked for no longer than ``within_s``."""
+
+    within_s: float
+    _since: float | None = None
+
+    def __call__(self, error: Exception) -> bool:
+        if _is_failure(error):
+            now = time.monotonic()
+            self._since = now if self._since is None else self._since
+            return now - self._since < self.within_s
+        return _passes(error)
+
+
+def _is_failure(error: Exception) -> bool:
+    return (
+        isinstance(error, httpx.HTTPStatusError)
+        and error.response.status_code == httpx.codes.INTERNAL_SERVER_ERROR
+    )
+
+
+def _patiently(
+    ask: Callable[[], Answer], end: float, passes: Callable[[Exception], bool] = _passes
+) -> Answer:
     """The answer, asked for until ``end`` (monotonic) while the link is away.
 
     Raises ``TaskLostError`` if Flower has given the run to nobody or to somebody else.
@@ -248,19 +290,13 @@ def _patiently(ask: Callable[[], Answer], end: float) -> Answer:
         return left <= seconds
 
     try:
-        return patiently(ask, _passes, pause)
+        return patiently(ask, passes, pause)
     except httpx.HTTPStatusError as error:
         if error.response.status_code in _SHUT_OUT:
             raise TaskLostError(
                 "Flower has ended this run: it was stopped, or the coordinator was away too long"
             ) from error
-        raise RunError(f"the link refused a call: HTTP {error.response.status_code}") from error
+        refused = _FailedError if _is_failure(error) else RunError
+        raise refused(f"the link refused a call: HTTP {error.response.status_code}") from error
     except httpx.HTTPError as error:
         raise RunError(f"the link did not answer: {type(error).__name__}") from error
-
-
-def _passes(error: Exception) -> bool:
-    """Whether this is of a link that is being restarted, or busy."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in _BUSY
-    return isinstance(error, httpx.TransportError)

@@ -60,7 +60,11 @@ _LIGHT_BYTES = 64 * 1024
 _HEAVY_AT_ONCE = 4
 """Bodies beyond ``_LIGHT_BYTES`` that are in memory at one time, in either direction."""
 
-_ANNOUNCE, _PUSH, _PULL = (FLEET + name for name in ("push-messages", "push-object", "pull-object"))
+_ANNOUNCE, _PUSH_OBJECT, _PULL_OBJECT, _CONFIRM = (
+    FLEET + name
+    for name in ("push-messages", "push-object", "pull-object", "confirm-message-received")
+)
+_PROTOBUF = b"application/protobuf"
 _ANNOUNCED_SHARE = 0.1
 """Of a node's requests, how many may announce answers: each leaves rows in Flower's database."""
 
@@ -125,7 +129,7 @@ class FleetGuard:
             return
         try:
             node, length = self._admit(scope)
-            if length > _LIGHT_BYTES or scope["path"] == _PULL:
+            if length > _LIGHT_BYTES or scope["path"] == _PULL_OBJECT:
                 async with self._alone(node), self._slots:
                     await self._serve(scope, receive, send, node, length)
             else:
@@ -144,7 +148,9 @@ class FleetGuard:
         if len(set(once)) < len(once):
             raise _RefusedError(400, "header")  # one of us would read the first, the other the last
         length = _length(headers)
-        if length > (self._limits.max_body_bytes if scope["path"] == _PUSH else _LIGHT_BYTES):
+        if length > (
+            self._limits.max_body_bytes if scope["path"] == _PUSH_OBJECT else _LIGHT_BYTES
+        ):
             raise _RefusedError(413, "size")
         node = self._authenticated(headers)
         if not _recognised(scope, node):
@@ -194,7 +200,8 @@ class FleetGuard:
                 found = flaw(body) if scope["path"] == _ANNOUNCE else None
                 if found is not None:
                     raise _RefusedError(400, found, node)
-                await self._app(scope, _Replay(body, receive), answering)
+                app = _confirmed if scope["path"] == _CONFIRM else self._app
+                await app(scope, _Replay(body, receive), answering)
         except TimeoutError as error:
             if not answering.began:
                 raise _RefusedError(408, "slow") from error
@@ -217,6 +224,18 @@ class ControlGuard:
             if not path.startswith((*_SECRET, RUNTIME)):
                 return await refuse(send, 404)
         return await self._app(scope, receive, send)
+
+
+async def _confirmed(scope: Scope, receive: Receive, send: Send) -> None:
+    """Flower's answer to a node that has its message, which Flower is not told of.
+
+    It would delete what the node was sent, and with it content that others are asked with; the node
+    could then name that content as its own, with other parts. The runner deletes what it asked.
+    """
+    del scope, receive
+    headers = [(b"content-type", _PROTOBUF), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def refuse(send: Send, status: int) -> None:

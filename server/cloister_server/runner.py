@@ -167,7 +167,16 @@ class Runner:
             raise
         finally:
             task.finish(error)
+            self._clear(run)
             _LOG.info("Flower's run %d is over", run)
+
+    def _clear(self, run: int) -> None:
+        """Leave nothing at the link of what was said in a run of Flower's."""
+        try:
+            self._control.clear(run)
+        except ServiceError as away:
+            _LOG.info("%s", away)
+            self._is_clean = False  # the next look does it
 
     def _observe(
         self, folder: RunFolder, record: RoundRecord, weights: Mapping[str, Weights]

@@ -181,6 +181,17 @@ class Control:
         """Stop one of Flower's runs, by its id."""
         _asked(lambda: self._client.StopRun(StopRunRequest(run_id=run)))
 
+    def clear(self, run: int) -> None:
+        """Have Flower delete what is left of one of its runs, which is stopped if it is not over.
+
+        Flower deletes messages and their parts when it stops a run, but of one that is over only
+        when it is asked about it.
+        """
+        request = ListRunsRequest(run_id=run)
+        found = _asked(lambda: self._client.ListRuns(request)).run_dict[run]
+        if found.status.status != _FINISHED:
+            self.stop_run(run)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

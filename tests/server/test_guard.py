@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedResponse
 from tests.server.proofs import KEY, NAMES, STRANGER, pem, signed
 
 from cloister_server.config import Limits
@@ -205,6 +206,12 @@ def test_a_body_longer_than_it_was_told_to_be_is_cut_off() -> None:
 def test_a_peer_that_sends_too_slowly_is_cut_off() -> None:
     status, _, flower, heard = ask(signed(), Peer(pause_s=5.0), body_seconds=0.05)
     assert (status, flower.bodies, heard) == (408, [], [("slow", "192.0.2.1")])
+
+
+def test_a_node_confirms_its_message_to_the_guard_and_flower_deletes_nothing() -> None:
+    status, peer, flower, heard = ask(signed(), path="/v1/fleet/confirm-message-received")
+    assert (status, peer.answer, flower.bodies, heard) == (200, [(b"", False)], [], [])
+    assert ConfirmMessageReceivedResponse.FromString(b"") == ConfirmMessageReceivedResponse()
 
 
 def test_only_a_part_of_an_answer_may_be_large() -> None:

@@ -10,15 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.superlink.grid import http_grid
 from tests.announcing import announced, next_message
 from tests.hosted import Keys, approve, hosted, make_coordinator, running
 
 from cloister_client.fleet.link import Envelope, FleetLink
 from cloister_client.fleet.messages import LostError
+from cloister_server import grid, round_trip
 from cloister_server.grid import QuickGrid, Task
 from cloister_server.home import CoordinatorHome
 
@@ -100,6 +102,54 @@ def test_a_reply_that_is_announced_and_held_back_makes_no_other_late(up: Up) -> 
         assert first.result(SOON_S) == [b"elm's"]
 
 
+def confirm(link: FleetLink, envelope: Envelope) -> None:
+    """Say that a message was received: Flower would delete it, and content that nobody else has."""
+    link._client.ConfirmMessageReceived(
+        ConfirmMessageReceivedRequest(
+            node=link._node,
+            run_id=envelope.run,
+            message_object_id=envelope.metadata.message_id,
+        )
+    )
+
+
+def test_a_node_that_confirms_its_message_cannot_name_the_content_of_others_as_its_own(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower would keep that content with other parts, and fail over whoever is asked anew."""
+    monkeypatch.setattr(round_trip, "RESEND_S", 0.5)
+    monkeypatch.setattr(up.grid, "slowest_s", 0.01)
+    with asking(up, up.oak, up.elm) as first:
+        mine, theirs = next_message(up.oak), next_message(up.elm)
+        for link, envelope in ((up.oak, mine), (up.elm, theirs)):
+            confirm(link, envelope)
+        content = ObjectTree(object_id=mine.parts.children[0].object_id)
+        tree = ObjectTree(object_id="ab" * 32, children=[content])
+        with pytest.raises(httpx.HTTPStatusError):
+            announced(up.oak, mine, tree=tree)
+        answered_by(up.elm, b"elm's, asked anew")
+        assert first.result(SOON_S) == [b"elm's, asked anew"]
+
+
+def test_a_message_that_flower_fails_over_makes_no_other_late(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "_PUSH_FAILS_S", 0.1)
+    push = up.grid._try_push_messages
+
+    def fail_oaks(run: int, messages: list[Message]) -> list[str]:
+        if messages[0].metadata.dst_node_id != up.oak.node_id:
+            return push(run, messages)
+        request = httpx.Request("POST", "http://flower")
+        response = httpx.Response(500, request=request)
+        raise httpx.HTTPStatusError("500", request=request, response=response)
+
+    monkeypatch.setattr(up.grid, "_try_push_messages", fail_oaks)
+    with asking(up, up.oak, up.elm) as first:
+        answered_by(up.elm, b"elm's")
+        assert first.result(SOON_S) == [b"elm's"]
+
+
 def test_a_node_that_withdraws_what_it_is_sent_harms_nobody_but_itself(
     up: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,14 +159,7 @@ def test_a_node_that_withdraws_what_it_is_sent_harms_nobody_but_itself(
     def withdraw_first(*given: Any, **options: Any) -> None:
         if not seen:
             seen.append(next_message(up.oak))
-            metadata = seen[0].metadata
-            up.oak._client.ConfirmMessageReceived(
-                ConfirmMessageReceivedRequest(
-                    node=up.oak._node,
-                    run_id=metadata.run_id,
-                    message_object_id=metadata.message_id,
-                )
-            )
+            confirm(up.oak, seen[0])
         push(*given, **options)
 
     monkeypatch.setattr(http_grid, "push_objects", withdraw_first)
