@@ -80,7 +80,7 @@ def test_the_status_page_shows_ledgers_restores_and_who_waits_for_models(
     assert ">41<" in oak
     assert "waits for dkt" in oak
     active = busy.models().active()
-    Deliveries(busy).note("oak", [busy.models().get(active.models["dkt"])], "policy")
+    Deliveries(busy).note("oak", {"dkt": active.models["dkt"]}, "policy")
     assert "refused dkt: policy" in client.get("/").text
 
 
