@@ -101,12 +101,12 @@ class Envelope:
 class _Sending:
     """The answer to the message ``asked``, of which these parts are still to be sent.
 
-    Of the last one ``is_tried`` says whether it was sent before: the coordinator may have it.
+    ``is_unsure`` says that the coordinator may have the last one: its answer to that was lost.
     """
 
     asked: str
     parts: list[PushObjectRequest]
-    is_tried: bool = False
+    is_unsure: bool = False
 
 
 class FleetLink:
@@ -247,15 +247,16 @@ class FleetLink:
                 self._send_part(self._sending)
 
     def _send_part(self, sending: _Sending) -> None:
-        """Send the last part; ``LostError`` if the coordinator wants none of this answer any more.
-
-        A part that is sent again, and not taken, may have been taken before.
-        """
-        was_tried, sending.is_tried = sending.is_tried, True
-        if not self._client.PushObject(sending.parts[-1]).stored and not was_tried:
+        """Send the last part; ``LostError`` if the coordinator wants no more of this answer."""
+        try:
+            is_stored = self._client.PushObject(sending.parts[-1]).stored
+        except httpx.TransportError:
+            sending.is_unsure = True
+            raise
+        if not is_stored and not sending.is_unsure:
             raise LostError("the coordinator did not keep the answer: it came too slowly")
         sending.parts.pop()
-        sending.is_tried = False
+        sending.is_unsure = False
 
     def _left_s(self, envelope: Envelope) -> float:
         """How long a message is waited for yet; ``LostError`` if it is not."""

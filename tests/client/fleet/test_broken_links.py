@@ -120,9 +120,13 @@ def test_a_message_of_no_time_at_all_is_given_up(link: FleetLink) -> None:
 def test_an_answer_that_the_coordinator_did_not_keep_is_lost(
     link: FleetLink, coordinator: Coordinator
 ) -> None:
+    asked = envelope()
+    coordinator.answers["push-object"] = lambda body: 408
+    with pytest.raises(httpx.HTTPStatusError):
+        link.reply(asked, b"answer")
     coordinator.answers["push-object"] = lambda body: PushObjectResponse(stored=False)
     with pytest.raises(LostError, match="keep"):
-        link.reply(envelope(), b"answer")
+        link.reply(asked, b"answer")
 
 
 def test_a_part_that_arrived_though_its_line_broke_is_not_lost(
