@@ -26,6 +26,8 @@ from cloister_shared.model_specs import Weights
 
 LOOK_S = 0.5
 """Between two looks for what the operator wants, and for a link that is away."""
+_TOLD_AFTER = 20
+"""Looks in vain, after which it is told: at its start, a link takes some seconds."""
 DELIVER_S = 5.0
 """Between two looks for nodes that have come back without the active models."""
 GIVES_WAY_S = 20.0
@@ -56,12 +58,16 @@ class Runner:
 
     def run(self) -> None:
         """Take up what is wanted, for ever."""
+        in_vain = 0
         while True:
             try:
                 if not self.look():
                     time.sleep(LOOK_S)
+                in_vain = 0
             except ServiceError as error:
-                _LOG.info("%s", error)
+                in_vain += 1
+                if in_vain == _TOLD_AFTER:
+                    _LOG.warning("%s", error)
                 time.sleep(LOOK_S)
 
     def look(self) -> bool:
