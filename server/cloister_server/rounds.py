@@ -184,7 +184,7 @@ class Coordinator:
         reasons = "; ".join(f"{name} {why}" for name, why in tally.rejected.items())
         raise RunError(
             f"round {number} needs {self.plan.quorum} contributions, {len(tally.accepted)} of "
-            f"{asked} nodes gave one ({reasons or 'no reply'}); resume the run to go on"
+            f"{asked} nodes gave one ({reasons or 'no reply'}); run again, or resume it"
         )
 
     def _measure(self, state: RunState, exchange: Exchange) -> None:
