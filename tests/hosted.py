@@ -103,6 +103,16 @@ def hosted(home: CoordinatorHome) -> Iterator[list[tuple[str, str]]]:
 
 
 @contextmanager
+def hosted_with(folder: Path, **nodes: Keys) -> Iterator[CoordinatorHome]:
+    """A new coordinator's link, serving, with these nodes approved."""
+    home = make_coordinator(folder / "home")
+    for name, keys in nodes.items():
+        approve(home, name, keys)
+    with hosted(home):
+        yield home
+
+
+@contextmanager
 def running(home: CoordinatorHome) -> Iterator[tuple[Control, Task]]:
     """A run of the link that is up, taken by this process; whatever was left is stopped first."""
     control = Control(home)

@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.superlink.grid import http_grid
 from tests.announcing import announced, next_message
-from tests.hosted import Keys, approve, hosted, make_coordinator, running
+from tests.hosted import Keys, hosted_with, running
 
 from cloister_client.fleet.link import Envelope, FleetLink
 from cloister_client.fleet.messages import LostError
@@ -50,10 +50,7 @@ class Up:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHome]:
-    home = make_coordinator(tmp_path_factory.mktemp("coordinator") / "home")
-    approve(home, "oak", OAK)
-    approve(home, "elm", ELM)
-    with hosted(home):
+    with hosted_with(tmp_path_factory.mktemp("coordinator"), oak=OAK, elm=ELM) as home:
         yield home
 
 

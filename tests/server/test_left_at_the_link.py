@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.hosted import Keys, approve, hosted, make_coordinator
+from tests.hosted import Keys, hosted_with
 
 from cloister_client.fleet.link import FleetLink
 from cloister_server.grid import QuickGrid
@@ -23,9 +23,7 @@ TABLES = ("objects", "object_children", "run_objects", "message_ins", "message_r
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHome]:
-    home = make_coordinator(tmp_path_factory.mktemp("coordinator") / "home")
-    approve(home, "oak", OAK)
-    with hosted(home):
+    with hosted_with(tmp_path_factory.mktemp("coordinator"), oak=OAK) as home:
         yield home
 
 

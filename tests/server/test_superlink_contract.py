@@ -15,7 +15,7 @@ from flwr.supercore import sql_mixin
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.superlink import main
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
-from tests.hosted import Keys, approve, hosted, make_coordinator
+from tests.hosted import Keys, hosted_with, make_coordinator
 
 from cloister_server import guard, superlink
 from cloister_server.grid import acquire
@@ -28,9 +28,7 @@ OAK = Keys()
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHome]:
-    home = make_coordinator(tmp_path_factory.mktemp("coordinator") / "home")
-    approve(home, "oak", OAK)
-    with hosted(home):
+    with hosted_with(tmp_path_factory.mktemp("coordinator"), oak=OAK) as home:
         yield home
 
 

@@ -5,7 +5,6 @@ tests/client/fleet/test_link.py holds the contract. Calls raise ``httpx.HTTPErro
 or the coordinator fails; whoever calls decides for how long to try again.
 """
 
-import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +43,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from google.protobuf.message import DecodeError
 
+from cloister_client.failures import log_failure
 from cloister_client.fleet import connection
 from cloister_client.fleet.clock import Clock, SignedTime, system_clock
 from cloister_client.fleet.messages import Bundle, LostError, Question, ShutOutError
@@ -70,8 +70,6 @@ _REFUSED = (
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
 )
 _QUESTION = (BODY_KEY, RECEIPTS_KEY, TERMS_KEY, SIGNATURE_KEY)
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +172,9 @@ class FleetLink:
             self._is_known(self._node.node_id)
         except (httpx.HTTPError, LostError):
             pass  # the loop meets the same, and tells of it
-        except Exception:
-            _LOG.exception("a heartbeat was not sent")
+        # Whatever a coordinator made it stumble over: a thread that ends is missed by nobody here.
+        except Exception as error:
+            log_failure(error)
 
     def pull(self) -> Envelope | None:
         """The next message for this node; ``None`` if there is none.

@@ -14,7 +14,7 @@ from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from tests.announcing import next_message
-from tests.hosted import Keys, approve, hosted, make_coordinator, running
+from tests.hosted import Keys, approve, hosted_with, make_coordinator, running
 
 from cloister_client.fleet.link import HEARTBEAT_S, FleetLink
 from cloister_client.fleet.messages import CRASHED, LostError, Question, ShutOutError
@@ -92,10 +92,7 @@ class Answers(threading.Thread):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorHome]:
-    home = make_coordinator(tmp_path_factory.mktemp("coordinator") / "home")
-    approve(home, "oak", OAK)
-    approve(home, "elm", ELM)
-    with hosted(home):
+    with hosted_with(tmp_path_factory.mktemp("coordinator"), oak=OAK, elm=ELM) as home:
         yield home
 
 
@@ -184,7 +181,7 @@ def test_a_node_whose_clock_is_a_day_off_takes_part(up: Up, days: float) -> None
 
 def test_a_request_that_was_handed_to_another_node_or_kept_is_known_for_it(up: Up) -> None:
     link = connected(up)
-    answers = up.ask(b"question", OAK, seconds=0.5)
+    answers = up.ask(b"question", OAK, seconds=3.0)
     question = link.open(next_message(link))
     assert answers.get() == []
     about = question.body, question.signed, up.home.signing_key().public
